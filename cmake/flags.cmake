@@ -1,0 +1,18 @@
+# What every target of the project compiles with. Attached to targets, never global.
+add_library(clonedev_flags INTERFACE)
+target_compile_features(clonedev_flags INTERFACE cxx_std_20)
+target_include_directories(clonedev_flags INTERFACE ${PROJECT_SOURCE_DIR}/include ${PROJECT_SOURCE_DIR}/lib)
+target_compile_definitions(clonedev_flags INTERFACE _FILE_OFFSET_BITS=64
+  CLONEDEV_VERSION="${PROJECT_VERSION}")
+target_compile_options(clonedev_flags INTERFACE -Wall -Wextra -Wpedantic -Wshadow -Wconversion
+  -fvisibility=hidden -fvisibility-inlines-hidden -fPIC)
+if(CLONE_WERROR)
+  target_compile_options(clonedev_flags INTERFACE -Werror)
+endif()
+if(CLONE_SANITIZE)
+  target_compile_options(clonedev_flags INTERFACE -fsanitize=${CLONE_SANITIZE} -fno-omit-frame-pointer)
+  target_link_options(clonedev_flags INTERFACE -fsanitize=${CLONE_SANITIZE})
+else()
+  target_compile_options(clonedev_flags INTERFACE -fstack-protector-strong)
+  target_link_options(clonedev_flags INTERFACE -Wl,-z,relro,-z,now)
+endif()

@@ -1,0 +1,133 @@
+#include "control_commands.h"
+
+#include <algorithm>
+#include <charconv>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <vector>
+
+#include "lun.h"
+
+namespace clonedev {
+namespace {
+
+using Words = std::vector<std::string>;
+
+// Appends the byte that "%41" stands for. False: two hexadecimal digits are not there.
+bool decode_escape(std::string_view escape, std::string& into) {
+  if (escape.size() < 3) return false;
+  unsigned byte = 0;
+  const char* const end = escape.data() + 3;
+  const auto [stop, error] = std::from_chars(escape.data() + 1, end, byte, 16);
+  if (error != std::errc() || stop != end || byte == 0) return false;
+  into += static_cast<char>(byte);
+  return true;
+}
+
+std::optional<std::string> decode(std::string_view word) {
+  std::string text;
+  while (!word.empty()) {
+    if (word.front() != '%') {
+      text += word.front();
+      word.remove_prefix(1);
+    } else if (decode_escape(word, text)) {
+      word.remove_prefix(3);
+    } else {
+      return std::nullopt;
+    }
+  }
+  return text;
+}
+
+// Nothing when a word has a bad escape.
+std::optional<Words> split(std::string_view line) {
+  constexpr std::string_view kBlanks = " \t\r";
+  Words words;
+  while (true) {
+    const std::size_t start = line.find_first_not_of(kBlanks);
+    if (start == std::string_view::npos) return words;
+    line.remove_prefix(start);
+    const std::size_t end = std::min(line.find_first_of(kBlanks), line.size());
+    auto word = decode(line.substr(0, end));
+    if (!word) return std::nullopt;
+    words.push_back(std::move(*word));
+    line.remove_prefix(end);
+  }
+}
+
+std::string success(std::string_view result_json) {
+  std::string reply = R"({"ok":true,"result":)";
+  reply += result_json;
+  reply += "}\n";
+  return reply;
+}
+
+std::string entry_json(const LunRegistry::Entry& entry) {
+  return status_json(entry.lun ? entry.lun->status() : failed_status(entry.name, entry.reason));
+}
+
+std::string unknown_name(const std::string& name) {
+  return control_refusal(name + ": no such clone LUN here: `list` names them all", false);
+}
+
+std::string list(const LunRegistry& registry) {
+  std::string array = "[";
+  for (const LunRegistry::Entry& entry : registry.all()) {
+    if (array.size() > 1) array += ',';
+    array += entry_json(entry);
+  }
+  return success(array + "]");
+}
+
+std::string status(const LunRegistry& registry, const std::string& name) {
+  const auto entry = registry.find(name);
+  return entry ? success(entry_json(*entry)) : unknown_name(name);
+}
+
+std::string message(const LunRegistry& registry, const Words& words) {
+  const std::string& name = words[1];
+  const auto entry = registry.find(name);
+  if (!entry) return unknown_name(name);
+  if (!entry->lun) {
+    return control_refusal(name + ": is not open: " + entry->reason, false);
+  }
+  std::string text = words[2];
+  for (std::size_t i = 3; i < words.size(); ++i) text += ' ' + words[i];
+  const Result<> done = entry->lun->message(text);
+  return done ? success("null") : control_refusal(done.error().message(), false);
+}
+
+}  // namespace
+
+std::string control_refusal(std::string_view error, bool usage) {
+  nlohmann::ordered_json reply;
+  reply["ok"] = false;
+  reply["error"] = std::string(error);
+  reply["usage"] = usage;
+  // What a client sent may be quoted and need not be UTF-8.
+  return reply.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
+}
+
+std::string answer_control_line(const LunRegistry& registry, std::string_view line,
+                                bool privileged) {
+  const std::optional<Words> split_line = split(line);
+  if (!split_line) {
+    return control_refusal("request: a bad % escape: write % and two hexadecimal digits", true);
+  }
+  const Words& words = *split_line;
+  const std::string command = words.empty() ? "" : words[0];
+  if (command == "list" && words.size() == 1) return list(registry);
+  if (command == "status" && words.size() == 2) return status(registry, words[1]);
+  if (command == "message" && words.size() >= 3) {
+    if (privileged) return message(registry, words);
+    return control_refusal("message: changes a LUN: only root may do that", false);
+  }
+  constexpr std::string_view kForms = "give one of: list, status NAME, message NAME WORD...";
+  if (command == "list" || command == "status" || command == "message") {
+    return control_refusal(command + ": wrong number of words: " + std::string(kForms), true);
+  }
+  return control_refusal("'" + command.substr(0, 40) + "': no such command: " + std::string(kForms),
+                         true);
+}
+
+}  // namespace clonedev

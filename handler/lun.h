@@ -1,0 +1,86 @@
+// One LUN of the runner: the clone behind it and the commands under way.
+//
+// The I/O methods are what the runner's callouts come down to. They never wait, complete nothing on
+// the caller's stack, and return a TCMU_STS_: TCMU_STS_OK means that tcmur_cmd_complete will be
+// called exactly once, on a completer thread; anything else that the command was not taken.
+// Thread: any, also a completer thread, since compound commands re-enter.
+//
+// status, reconfigure and message may wait for the device. Thread: any.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <shared_mutex>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "clonedev/clone_device.h"
+#include "completer.h"
+#include "request.h"
+#include "runner_log.h"
+#include "tcmu_abi.h"
+
+namespace clonedev {
+
+class Lun {
+ public:
+  // `options` are those `clone` was opened with. Throws std::system_error when threads are short.
+  Lun(tcmu_device* device, std::string name, Options options, std::unique_ptr<CloneDevice> clone);
+  ~Lun();
+  Lun(const Lun&) = delete;
+  Lun& operator=(const Lun&) = delete;
+
+  const std::string& name() const { return name_; }
+
+  int read(tcmur_cmd* cmd, std::span<const iovec> data, Extent extent);
+  int write(tcmur_cmd* cmd, std::span<const iovec> data, Extent extent);
+  int flush(tcmur_cmd* cmd);
+  // The runner swallows what an UNMAP that was taken fails with, so a failed discard is tried again
+  // as plain zeroing and, if that fails too, logged.
+  int unmap(tcmur_cmd* cmd, Extent extent);
+  // `block` is repeated over the extent. Zeroes become a zeroing, without any data transfer, that
+  // gives space back if `deallocate`.
+  int write_same(tcmur_cmd* cmd, std::span<const std::byte> block, Extent extent, bool deallocate);
+  // `data` holds extent.length bytes to compare, then as many to write.
+  int compare_and_write(tcmur_cmd* cmd, std::span<const iovec> data, Extent extent);
+
+  Status status();
+  Result<> message(std::string_view words);
+  // Applies live keys; refuses a change of any other.
+  Result<> reconfigure(const Options& options);
+  bool write_cache() const { return write_cache_; }
+
+  // Waits until nothing is in flight and the clone is detached. The runner has drained the LUN's
+  // commands before, but a completer may still be on its way out of tcmur_cmd_complete: when this
+  // returns no thread is inside the runner on behalf of this LUN. Idempotent.
+  Result<> close();
+
+ private:
+  static void on_done(void* context, const Result<>& outcome);  // Reactor thread.
+  static void on_turn(Completer::Item* item);                   // Completer thread.
+
+  Request* begin(tcmur_cmd* cmd, Operation operation);
+  void settle(Request& request, const Result<>& outcome);
+  void write_step(Request& request);
+  void complete(Request* request);
+  void log_failure(const Request& request, const Error& error);
+  int finish_empty(Request* request);
+
+  // Constant after construction.
+  tcmu_device* const device_;
+  const std::string name_;
+  const bool write_cache_;
+  const std::unique_ptr<CloneDevice> clone_;  // Any thread.
+
+  // With their own synchronization.
+  RequestPool pool_;
+  LogLimiter limiter_;
+  Completer completer_;
+
+  // Shared: talking to the device outside the I/O path; exclusive: close.
+  std::shared_mutex attached_mutex_;
+  bool attached_ = true;  // Guarded by attached_mutex_.
+};
+
+}  // namespace clonedev

@@ -1,0 +1,45 @@
+// The few bits of a SCSI command block that the handler itself looks at (SBC-4, SPC-5).
+#pragma once
+
+#include <cstdint>
+
+namespace clonedev::scsi {
+
+enum Opcode : std::uint8_t {
+  kFormatUnit = 0x04,
+  kInquiry = 0x12,
+  kWrite10 = 0x2a,
+  kWriteSame10 = 0x41,
+  kExtendedCopy = 0x83,
+  kReceiveCopyResults = 0x84,
+  kWrite16 = 0x8a,
+  kCompareAndWrite = 0x89,
+  kWriteSame16 = 0x93,
+  kWrite12 = 0xaa,
+};
+
+// Byte 1 of READ/WRITE and COMPARE AND WRITE.
+constexpr std::uint8_t kFua = 0x08;
+
+// Byte 1 of WRITE SAME.
+constexpr std::uint8_t kNoDataOut = 0x01;  // NDOB, the 16-byte form only.
+constexpr std::uint8_t kLbdata = 0x02;     // Obsolete: each block carries its address.
+constexpr std::uint8_t kPbdata = 0x04;     // Obsolete.
+constexpr std::uint8_t kUnmap = 0x08;
+constexpr std::uint8_t kAnchor = 0x10;
+
+// Must the command's data be durable when it completes? In compound commands the block is that of
+// the compound one, which is why the operation code is looked at.
+constexpr bool wants_fua(const std::uint8_t* cdb) {
+  switch (cdb[0]) {
+    case kWrite10:
+    case kWrite12:
+    case kWrite16:
+    case kCompareAndWrite:
+      return (cdb[1] & kFua) != 0;
+    default:
+      return false;
+  }
+}
+
+}  // namespace clonedev::scsi

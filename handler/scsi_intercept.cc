@@ -1,0 +1,178 @@
+#include "scsi_intercept.h"
+
+#include <dirent.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+
+#include "scsi_cdb.h"
+
+namespace clonedev::scsi {
+namespace {
+
+constexpr std::uint8_t kEvpd = 0x01;
+constexpr std::uint8_t kDeviceIdentification = 0x83;
+constexpr std::string_view kVendor = "LIO-ORG ";
+
+Verdict judge_write_same(std::uint8_t* cdb) {
+  if ((cdb[1] & (kAnchor | kPbdata | kLbdata)) != 0) return Verdict::invalid_field;
+  if (cdb[0] == kWriteSame16 && (cdb[1] & kNoDataOut) != 0) return Verdict::invalid_field;
+  if ((cdb[1] & kUnmap) != 0) {
+    cdb[1] = static_cast<std::uint8_t>((cdb[1] & ~kUnmap) | kAnchor);
+  }
+  return Verdict::leave;
+}
+
+Verdict judge_inquiry(const std::uint8_t* cdb) {
+  const bool vital_product_data = (cdb[1] & kEvpd) != 0;
+  if (vital_product_data && cdb[2] == kDeviceIdentification) return Verdict::device_identification;
+  if (!vital_product_data && cdb[2] == 0) return Verdict::standard_inquiry;
+  return Verdict::leave;
+}
+
+int hex_digit(char c) {
+  if (c >= '0' && c <= '9') return c - '0';
+  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
+  if (c >= 'A' && c <= 'F') return c - 'A' + 10;
+  return -1;
+}
+
+void append_t10_designator(std::vector<std::uint8_t>& page, std::string_view serial) {
+  // One length byte for vendor, serial and a final NUL.
+  constexpr std::size_t kLongestSerial = 255 - 8 - 1;
+  serial = serial.substr(0, kLongestSerial);
+  const auto length = static_cast<std::uint8_t>(kVendor.size() + serial.size() + 1);
+  page.insert(page.end(), {0x02 /* ASCII */, 0x01 /* T10 vendor */, 0x00, length});
+  page.insert(page.end(), kVendor.begin(), kVendor.end());
+  page.insert(page.end(), serial.begin(), serial.end());
+  page.push_back(0);
+}
+
+// NAA 6 with the company id 00 14 05 that LIO uses; the serial's hex digits fill the 25 nibbles
+// that remain.
+void append_naa_designator(std::vector<std::uint8_t>& page, std::string_view serial) {
+  constexpr std::size_t kBytes = 16;
+  constexpr std::size_t kFixedNibbles = 7;  // 6, then 001405.
+  std::array<std::uint8_t, kBytes> name{0x60, 0x01, 0x40, 0x50};
+  std::size_t nibble = kFixedNibbles;
+  for (const char c : serial) {
+    const int digit = hex_digit(c);
+    if (digit < 0) continue;
+    if (nibble == 2 * kBytes) break;
+    const unsigned shift = nibble % 2 == 0 ? 4 : 0;
+    name[nibble / 2] = static_cast<std::uint8_t>(name[nibble / 2] | (digit << shift));
+    ++nibble;
+  }
+  page.insert(page.end(), {0x01 /* binary */, 0x03 /* NAA */, 0x00, kBytes});
+  page.insert(page.end(), name.begin(), name.end());
+}
+
+}  // namespace
+
+Verdict judge(std::uint8_t* cdb) {
+  switch (cdb[0]) {
+    case kFormatUnit:
+    case kExtendedCopy:
+    case kReceiveCopyResults:
+      return Verdict::invalid_command;
+    case kWriteSame10:
+    case kWriteSame16:
+      return judge_write_same(cdb);
+    case kInquiry:
+      return judge_inquiry(cdb);
+    default:
+      return Verdict::leave;
+  }
+}
+
+bool wants_deallocation(const std::uint8_t* cdb) { return (cdb[1] & kAnchor) != 0; }
+
+std::array<std::uint8_t, 36> standard_inquiry_page() {
+  std::array<std::uint8_t, 36> page{};
+  page[2] = 0x05;  // SPC-3
+  page[3] = 0x02;  // Response data format.
+  page[4] = page.size() - 5;
+  page[7] = 0x02;  // Command queuing.
+  std::memcpy(&page[8], kVendor.data(), kVendor.size());
+  std::memcpy(&page[16], "TCMU device     ", 16);
+  std::memcpy(&page[32], "0002", 4);
+  return page;
+}
+
+std::vector<std::uint8_t> device_identification_page(std::string_view unit_serial) {
+  std::vector<std::uint8_t> page{0x00, kDeviceIdentification, 0x00, 0x00};
+  append_t10_designator(page, unit_serial);
+  append_naa_designator(page, unit_serial);
+  const std::size_t length = page.size() - 4;
+  page[2] = static_cast<std::uint8_t>(length >> 8);
+  page[3] = static_cast<std::uint8_t>(length);
+  return page;
+}
+
+void answer_inquiry(const std::uint8_t* cdb, std::span<const std::uint8_t> page,
+                    std::span<const iovec> buffer) {
+  const std::size_t allocation = static_cast<std::size_t>(cdb[3]) << 8 | cdb[4];
+  page = page.first(std::min(page.size(), allocation));
+  for (const iovec& piece : buffer) {
+    auto* const out = static_cast<std::uint8_t*>(piece.iov_base);
+    const std::size_t copied = std::min(page.size(), piece.iov_len);
+    if (copied > 0) std::memcpy(out, page.data(), copied);
+    if (piece.iov_len > copied) std::memset(out + copied, 0, piece.iov_len - copied);
+    page = page.subspan(copied);
+  }
+}
+
+bool has_own_port_groups(const std::string& alua_dir) {
+  const std::unique_ptr<DIR, int (*)(DIR*)> dir(::opendir(alua_dir.c_str()), ::closedir);
+  if (!dir) return false;
+  while (const dirent* const entry = ::readdir(dir.get())) {
+    const std::string_view name(entry->d_name);
+    if (name != "." && name != ".." && name != "default_tg_pt_gp") return true;
+  }
+  return false;
+}
+
+Intercept::Intercept(tcmu_device* device, std::string alua_dir)
+    : device_(device), alua_dir_(std::move(alua_dir)) {}
+
+int Intercept::handle(tcmulib_cmd& cmd) {
+  switch (judge(cmd.cdb)) {
+    case Verdict::leave:
+      return TCMU_STS_NOT_HANDLED;
+    case Verdict::invalid_command:
+      return TCMU_STS_INVALID_CMD;
+    case Verdict::invalid_field:
+      return TCMU_STS_INVALID_CDB;
+    case Verdict::standard_inquiry:
+    case Verdict::device_identification:
+      return identify(cmd);
+  }
+  return TCMU_STS_NOT_HANDLED;
+}
+
+int Intercept::identify(tcmulib_cmd& cmd) {
+  // Target port groups belong into both pages, and only the runner knows its ports. Whoever sets up
+  // groups gets the runner's pages, config string included.
+  if (has_own_port_groups(alua_dir_)) return TCMU_STS_NOT_HANDLED;
+  const std::span<const iovec> buffer(cmd.iovec, cmd.iov_cnt);
+  if ((cmd.cdb[1] & kEvpd) == 0) {
+    answer_inquiry(cmd.cdb, standard_inquiry_page(), buffer);
+    return TCMU_STS_OK;
+  }
+  const std::string& serial = unit_serial();
+  if (serial.empty()) return TCMU_STS_HW_ERR;
+  answer_inquiry(cmd.cdb, device_identification_page(serial), buffer);
+  return TCMU_STS_OK;
+}
+
+const std::string& Intercept::unit_serial() {
+  if (unit_serial_.empty()) {
+    const std::unique_ptr<char, void (*)(void*)> read(tcmu_cfgfs_dev_get_wwn(device_), std::free);
+    if (read) unit_serial_ = read.get();
+  }
+  return unit_serial_;
+}
+
+}  // namespace clonedev::scsi

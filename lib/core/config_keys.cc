@@ -1,0 +1,157 @@
+#include "core/config_keys.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <iterator>
+#include <numeric>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "core/config_value.h"
+
+namespace clonedev {
+namespace config {
+namespace {
+
+template <class T>
+Result<> store(T& field, Result<T> parsed) {
+  if (!parsed) {
+    return fail(std::move(parsed).error());
+  }
+  field = std::move(*parsed);
+  return {};
+}
+
+Result<> apply_init(Options& options, std::string_view key, std::string_view value) {
+  if (value != "overwrite") {
+    return fail(Errc::bad_config, fmt::format("{}: {} is not known: the only value is overwrite",
+                                              key, quoted(value)));
+  }
+  options.init_overwrite = true;
+  return {};
+}
+
+// In the order of the help.
+constexpr Key kKeys[] = {
+    {"origin", "SPEC", "required",
+     "the read-only source: a path, file:PATH, nbd://, nbds:// or nbd+unix://", Role::fixed, "",
+     [](Options& o, std::string_view k, std::string_view v) {
+       return store(o.origin, parse_origin(k, v));
+     }},
+    {"dest", "PATH", "required", "the destination: a file or a block device", Role::fixed, "",
+     [](Options& o, std::string_view k, std::string_view v) {
+       return store(o.dest, parse_path(k, v));
+     }},
+    {"meta", "PATH", "/var/lib/tcmu-clone/NAME.meta", "the metadata: a file or a block device",
+     Role::fixed, "",
+     [](Options& o, std::string_view k, std::string_view v) {
+       return store(o.meta, parse_path(k, v));
+     }},
+    {"conf", "NAME", "none", "read /etc/tcmu/clone.d/NAME.conf; only live keys may stand beside it",
+     Role::conf, "",
+     [](Options& o, std::string_view k, std::string_view v) {
+       return store(o.conf, parse_conf_name(k, v));
+     }},
+    {"region_size", "SIZE", "4k", "what status and messages count in: a power of two, 4k to 1g",
+     Role::fixed, "",
+     [](Options& o, std::string_view k, std::string_view v) {
+       return store(o.region_size, parse_region_size(k, v));
+     }},
+    {"write_cache", "on|off", "on", "off: every write is durable before it is acknowledged",
+     Role::fixed, "",
+     [](Options& o, std::string_view k, std::string_view v) {
+       return store(o.write_cache, parse_switch(k, v));
+     }},
+    {"init", "overwrite", "none",
+     "make a new clone over a destination or metadata that holds something", Role::fixed, "",
+     apply_init},
+    {"hydration", "on|off", "on", "background copying", Role::live, "no_hydration",
+     [](Options& o, std::string_view k, std::string_view v) {
+       return store(o.hydration, parse_switch(k, v));
+     }},
+    {"hydration_threshold", "N|auto", "auto", "how many regions are copied at a time", Role::live,
+     "",
+     [](Options& o, std::string_view k, std::string_view v) {
+       return store(o.hydration_threshold, parse_count(k, v));
+     }},
+    {"hydration_batch_size", "N|auto", "auto", "how many regions one copy joins", Role::live, "",
+     [](Options& o, std::string_view k, std::string_view v) {
+       return store(o.hydration_batch_size, parse_count(k, v));
+     }},
+    {"discard_passdown", "on|off", "on",
+     "off: unmapped space stays allocated; it reads as zeroes all the same", Role::live,
+     "no_discard_passdown",
+     [](Options& o, std::string_view k, std::string_view v) {
+       return store(o.discard_passdown, parse_switch(k, v));
+     }},
+    {"origin_timeout", "TIME", "20s",
+     "how long a command waits for the origin before BUSY: 100ms to 29s", Role::live, "",
+     [](Options& o, std::string_view k, std::string_view v) {
+       return store(o.origin_timeout_ms, parse_timeout(k, v));
+     }},
+};
+
+std::size_t edit_distance(std::string_view a, std::string_view b) {
+  std::vector<std::size_t> row(b.size() + 1);
+  std::iota(row.begin(), row.end(), std::size_t{0});
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    std::size_t diagonal = std::exchange(row[0], i + 1);
+    for (std::size_t j = 0; j < b.size(); ++j) {
+      const std::size_t replaced = diagonal + (a[i] == b[j] ? 0 : 1);
+      diagonal = row[j + 1];
+      row[j + 1] = std::min({replaced, row[j] + 1, diagonal + 1});
+    }
+  }
+  return row.back();
+}
+
+}  // namespace
+
+const Key* find_key(std::string_view word) {
+  const auto* found = std::find_if(std::begin(kKeys), std::end(kKeys), [word](const Key& key) {
+    return key.name == word || (!key.off_word.empty() && key.off_word == word);
+  });
+  return found == std::end(kKeys) ? nullptr : found;
+}
+
+std::string_view nearest_key(std::string_view word) {
+  std::string_view nearest;
+  std::size_t best = std::min<std::size_t>(3, word.size() / 3 + 1);
+  for (const Key& key : kKeys) {
+    for (const std::string_view name : {key.name, key.off_word}) {
+      const std::size_t distance = name.empty() ? best : edit_distance(word.substr(0, 64), name);
+      if (distance < best) {
+        best = distance;
+        nearest = name;
+      }
+    }
+  }
+  return nearest;
+}
+
+}  // namespace config
+
+const char* config_help() {
+  static const std::string* const text = [] {
+    auto* help = new std::string(
+        "origin=SPEC;dest=PATH[;key=value]...   or   conf=NAME[;live key=value]...\n\n");
+    for (const config::Key& key : config::kKeys) {
+      *help += fmt::format("  {:<28} {}{} ({}{})\n", fmt::format("{}={}", key.name, key.value),
+                           key.role == config::Role::live ? "[live] " : "", key.meaning,
+                           key.initial == "required" ? "" : "default: ", key.initial);
+      if (!key.off_word.empty()) {
+        *help += fmt::format("  {:<28} the same as {}=off\n", key.off_word, key.name);
+      }
+    }
+    *help +=
+        "\nSIZE: an integer, optionally with k, m, g or t (1024). TIME: 20s or 1500ms.\n"
+        "In a value write : as %3A, ; as %3B, , as %2C, a blank as %20 and % as %25.\n"
+        "At most 254 bytes in all. [live] keys may change while the LUN is in use.\n";
+    return help;
+  }();
+  return text->c_str();
+}
+
+}  // namespace clonedev

@@ -1,0 +1,256 @@
+#include "core/state_map.h"
+
+#include <atomic>
+#include <bit>
+#include <cassert>
+
+namespace clonedev {
+namespace {
+
+constexpr std::uint64_t kLowBits = 0x5555'5555'5555'5555u;
+constexpr std::uint32_t kStale = ~std::uint32_t{0};
+constexpr std::size_t kPerWord = StatePages::kBlocksPerWord;
+constexpr std::size_t kPerPage = StatePages::kBlocksPerPage;
+
+// Words are read by other threads and, after a kill, by the next process.
+std::uint64_t load(std::uint64_t& word) {
+  return std::atomic_ref(word).load(std::memory_order_relaxed);
+}
+void store(std::uint64_t& word, std::uint64_t value) {
+  std::atomic_ref(word).store(value, std::memory_order_relaxed);
+}
+
+// One bit (the low one of the pair) for each place of the word that does not hold `state`.
+std::uint64_t differing(std::uint64_t word, BlockState state) {
+  const std::uint64_t x = word ^ repeated(state);
+  return (x | (x >> 1)) & kLowBits;
+}
+
+// The low bits of places [first, end) of a word.
+std::uint64_t places(std::size_t first, std::size_t end) {
+  const std::uint64_t upto =
+      end == kPerWord ? ~std::uint64_t{0} : (std::uint64_t{1} << (2 * end)) - 1;
+  return upto & (~std::uint64_t{0} << (2 * first)) & kLowBits;
+}
+
+// Calls f(word index, mask of low bits) for the words that blocks [first, end) of a page touch,
+// until f returns false.
+template <class F>
+void for_words(std::size_t first, std::size_t end, F&& f) {
+  while (first < end) {
+    const std::size_t word = first / kPerWord;
+    const std::size_t stop = std::min(end, (word + 1) * kPerWord);
+    if (!f(word, places(first % kPerWord, stop - word * kPerWord))) return;
+    first = stop;
+  }
+}
+
+}  // namespace
+
+StateMap::StateMap(Geometry geometry, StatePages& pages)
+    : geometry_(geometry), pages_(pages), counts_(pages.pages()), hydrated_(pages.pages(), kStale) {
+  assert(pages.pages() == pages_of({0, geometry.blocks()}).count);
+  totals_.destination = geometry_.blocks();
+  for (std::size_t page = 0; page < counts_.size(); ++page) recount(page);
+}
+
+BlockRange StateMap::pages_of(BlockRange range) {
+  if (range.empty()) return {range.first / kPerPage, 0};
+  const std::uint64_t first = range.first / kPerPage;
+  return {first, Geometry::divide_up(range.end(), kPerPage) - first};
+}
+
+BlockRange StateMap::page_blocks(std::size_t page) const {
+  const std::uint64_t first = page * kPerPage;
+  return {first, std::min<std::uint64_t>(kPerPage, geometry_.blocks() - first)};
+}
+
+BlockState StateMap::at(std::uint64_t block) const {
+  const std::size_t page = block / kPerPage;
+  const PageKind kind = pages_.kind(page);
+  if (kind != PageKind::mixed) return state_of(kind);
+  const std::size_t place = block % kPerPage;
+  const std::uint64_t word = load(pages_.words(page)[place / kPerWord]);
+  return static_cast<BlockState>((word >> (2 * (place % kPerWord))) & 3);
+}
+
+StateRun StateMap::run(BlockRange range) const {
+  assert(!range.empty() && range.end() <= geometry_.blocks());
+  StateRun total{{range.first, 0}, at(range.first)};
+  while (total.blocks.end() < range.end()) {
+    const std::size_t page = total.blocks.end() / kPerPage;
+    const std::uint64_t end = std::min(range.end(), page_blocks(page).end());
+    const StateRun part = run_in_page(page, {total.blocks.end(), end - total.blocks.end()});
+    if (part.state != total.state) break;
+    total.blocks.count += part.blocks.count;
+    if (part.blocks.end() < end) break;
+  }
+  return total;
+}
+
+StateRun StateMap::run_in_page(std::size_t page, BlockRange range) const {
+  const PageKind kind = pages_.kind(page);
+  if (kind != PageKind::mixed) return {range, state_of(kind)};
+  const BlockState state = at(range.first);
+  const auto words = pages_.words(page);
+  const std::size_t base = page * kPerPage;
+  std::uint64_t end = range.end();
+  for_words(range.first - base, range.end() - base, [&](std::size_t word, std::uint64_t mask) {
+    const std::uint64_t other = differing(load(words[word]), state) & mask;
+    if (!other) return true;
+    end = base + word * kPerWord + static_cast<unsigned>(std::countr_zero(other)) / 2;
+    return false;
+  });
+  return {{range.first, end - range.first}, state};
+}
+
+BlockRange StateMap::find(BlockRange range, BlockState state) const {
+  while (!range.empty()) {
+    // Whole pages without the state are stepped over by their counts.
+    const std::size_t page = range.first / kPerPage;
+    const StateRun next = run(range);
+    if (next.state == state) return next.blocks;
+    std::uint64_t end = next.blocks.end();
+    const PageCounts& counts = counts_[page];
+    const bool absent = (state == BlockState::origin && counts.origin == 0) ||
+                        (state == BlockState::zero && counts.zero == 0);
+    if (absent) end = std::max(end, page_blocks(page).end());
+    if (end >= range.end()) break;
+    range = {end, range.end() - end};
+  }
+  return {range.end(), 0};
+}
+
+bool StateMap::all(BlockRange range, BlockState state) const {
+  if (range.empty()) return true;
+  const StateRun first = run(range);
+  return first.state == state && first.blocks == range;
+}
+
+bool StateMap::set(BlockRange range, BlockState state) {
+  assert(range.end() <= geometry_.blocks());
+  const BlockRange touched = pages_of(range);
+  // Only the first and the last page can be covered in part: allocate both before any change.
+  for (const std::uint64_t page : {touched.first, touched.end() - 1}) {
+    if (range.empty()) return true;
+    const BlockRange whole = page_blocks(page);
+    const bool partial = range.first > whole.first || range.end() < whole.end();
+    const PageKind kind = pages_.kind(page);
+    if (!partial || kind == PageKind::mixed || kind == uniform(state)) continue;
+    if (!pages_.allocate(page, repeated(state_of(kind)))) return false;
+  }
+  for (std::size_t page = touched.first; page < touched.end(); ++page) {
+    const BlockRange whole = page_blocks(page);
+    const std::uint64_t first = std::max(range.first, whole.first);
+    const std::uint64_t end = std::min(range.end(), whole.end());
+    set_in_page(page, {first, end - first}, state);
+  }
+  return true;
+}
+
+void StateMap::set_in_page(std::size_t page, BlockRange range, BlockState state) {
+  const PageKind kind = pages_.kind(page);
+  if (kind == uniform(state)) return;
+  if (range == page_blocks(page)) {
+    pages_.set_kind(page, uniform(state));
+    recount(page);
+    return;
+  }
+  if (kind != PageKind::mixed) pages_.set_kind(page, PageKind::mixed);
+  const auto words = pages_.words(page);
+  const std::size_t base = page * kPerPage;
+  for_words(range.first - base, range.end() - base, [&](std::size_t word, std::uint64_t mask) {
+    const std::uint64_t pairs = mask * 3;
+    store(words[word], (load(words[word]) & ~pairs) | (repeated(state) & pairs));
+    return true;
+  });
+  recount(page);
+  collapse(page);
+}
+
+void StateMap::collapse(std::size_t page) {
+  const std::uint64_t blocks = page_blocks(page).count;
+  const PageCounts& counts = counts_[page];
+  if (counts.origin == blocks) {
+    pages_.set_kind(page, PageKind::origin);
+  } else if (counts.zero == blocks) {
+    pages_.set_kind(page, PageKind::zero);
+  } else if (counts.origin == 0 && counts.zero == 0) {
+    pages_.set_kind(page, PageKind::destination);
+  }
+}
+
+StateMap::PageCounts StateMap::count(std::size_t page) const {
+  const auto blocks = static_cast<std::uint32_t>(page_blocks(page).count);
+  switch (pages_.kind(page)) {
+    case PageKind::origin:
+      return {blocks, 0};
+    case PageKind::zero:
+      return {0, blocks};
+    case PageKind::destination:
+      return {0, 0};
+    case PageKind::mixed:
+      break;
+  }
+  PageCounts counts;
+  const auto words = pages_.words(page);
+  for_words(0, blocks, [&](std::size_t word, std::uint64_t mask) {
+    const std::uint64_t value = load(words[word]);
+    const auto in = [&](BlockState state) {
+      return static_cast<std::uint32_t>(std::popcount(~differing(value, state) & mask));
+    };
+    counts.origin += in(BlockState::origin);
+    counts.zero += in(BlockState::zero);
+    return true;
+  });
+  return counts;
+}
+
+void StateMap::recount(std::size_t page) {
+  const PageCounts before = counts_[page];
+  const PageCounts after = count(page);
+  totals_.origin = totals_.origin + after.origin - before.origin;
+  totals_.zero = totals_.zero + after.zero - before.zero;
+  totals_.destination = geometry_.blocks() - totals_.origin - totals_.zero;
+  counts_[page] = after;
+  hydrated_[page] = kStale;
+}
+
+BlockCounts StateMap::counts() const { return totals_; }
+
+std::uint64_t StateMap::hydrated_in_page(std::size_t page) const {
+  const BlockRange blocks = page_blocks(page);
+  const std::uint64_t per_region = geometry_.blocks_per_region();
+  if (per_region == 1) return blocks.count - counts_[page].origin;
+  std::uint64_t hydrated = 0;
+  for (std::uint64_t first = blocks.first; first < blocks.end(); first += per_region) {
+    const BlockRange region{first, std::min(per_region, blocks.end() - first)};
+    hydrated += find(region, BlockState::origin).empty();
+  }
+  return hydrated;
+}
+
+std::uint64_t StateMap::hydrated_regions() const {
+  const std::uint64_t per_region = geometry_.blocks_per_region();
+  std::uint64_t hydrated = 0;
+  if (per_region > kPerPage) {  // A region is several pages.
+    const std::size_t stride = per_region / kPerPage;
+    for (std::size_t page = 0; page < counts_.size(); page += stride) {
+      bool clean = true;
+      for (std::size_t i = page; i < std::min(page + stride, counts_.size()); ++i) {
+        clean = clean && counts_[i].origin == 0;
+      }
+      hydrated += clean;
+    }
+    return hydrated;
+  }
+  for (std::size_t page = 0; page < counts_.size(); ++page) {
+    if (hydrated_[page] == kStale) {
+      hydrated_[page] = static_cast<std::uint32_t>(hydrated_in_page(page));
+    }
+    hydrated += hydrated_[page];
+  }
+  return hydrated;
+}
+
+}  // namespace clonedev

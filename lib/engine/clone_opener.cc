@@ -1,0 +1,360 @@
+#include "engine/clone_opener.h"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <filesystem>
+
+#include "core/log.h"
+#include "engine/live_dir.h"
+#include "origin/origin_factory.h"
+#include "origin/origin_name.h"
+
+namespace clonedev {
+namespace {
+
+using std::chrono::milliseconds;
+
+// Longer than the kernel ever kept the lock of a killed daemon's I/O (I12).
+constexpr auto kLockPatience = milliseconds(20'000);
+constexpr auto kFirstConnect = milliseconds(10'000);
+constexpr const char* kNoIdentity = "none";
+constexpr const char* kInitHint = "; init=overwrite makes a new clone there";
+
+// "device:inode" of what a path names, empty when there is nothing.
+std::string place_of(const std::string& path) {
+  struct stat info {};
+  if (::stat(path.c_str(), &info) != 0) return {};
+  const bool block = S_ISBLK(info.st_mode);
+  return std::to_string(block ? info.st_rdev : info.st_dev) + ":" +
+         std::to_string(block ? 0 : info.st_ino);
+}
+
+// The path of an origin that is a local file or device, else an empty one.
+std::string local_path(const std::string& origin) {
+  if (origin.starts_with("/")) return origin;
+  if (!origin.starts_with("file:")) return {};
+  const std::string path = origin.substr(5);
+  return path.starts_with("///") ? path.substr(2) : path;
+}
+
+bool exists(const std::string& path) { return !place_of(path).empty(); }
+
+}  // namespace
+
+CloneOpener::CloneOpener(OpenRequest request, Reactor& reactor, BufferPool& bounce)
+    : request_(std::move(request)),
+      reactor_(reactor),
+      bounce_(bounce),
+      known_clones_(request_.site.state_dir) {
+  if (request_.options.meta.empty()) {
+    request_.options.meta = request_.site.state_dir + "/" + request_.name + ".meta";
+  }
+}
+
+std::string CloneOpener::sentence(const std::string& what) const {
+  return "clone " + request_.name + ": " + what;
+}
+
+Task<Result<OpenedClone>> CloneOpener::open() {
+  if (auto checked = check_request(); !checked) co_return fail(checked.error());
+  const auto known = known_clones_.find(request_.name);
+  if (!known) co_return fail(known.error());
+  known_ = known->has_value();
+  if (auto checked = check_known(*known); !checked) co_return fail(checked.error());
+  if (auto checked = check_distinct(); !checked) co_return fail(checked.error());
+  if (auto opened = open_files(); !opened) co_return fail(opened.error());
+  const auto found = co_await look_at_metadata();
+  if (!found) co_return fail(found.error());
+
+  const bool existing = known_ || *found == Found::ours;
+  const Result<> decided = existing ? decide_existing(*found) : decide_new(*found);
+  if (!decided) co_return fail(decided.error());
+  if (known_ && id_text(superblock_.uuid) != (*known)->uuid) {
+    co_return fail(Errc::foreign, sentence("metadata " + request_.options.meta +
+                                           " is of another clone than the one known by this name"));
+  }
+  auto outcome = existing ? open_existing() : create();
+  auto opened = co_await std::move(outcome);
+  // What still runs on the reactor ends before anything is taken away from it.
+  if (!opened && opened_.origin) co_await opened_.origin->close();
+  co_return opened;
+}
+
+Result<> CloneOpener::check_request() {
+  const std::uint64_t size = request_.size_bytes;
+  if (size == 0 || size % kSectorSize != 0) {
+    return fail(Errc::bad_config, sentence("size " + std::to_string(size) +
+                                           ": must be a positive multiple of 512 bytes"));
+  }
+  if (request_.name.empty() || request_.name.size() > Superblock::kMaxName) {
+    return fail(Errc::bad_config, sentence("the name must have 1 to " +
+                                           std::to_string(Superblock::kMaxName) + " bytes"));
+  }
+  return {};
+}
+
+Result<> CloneOpener::check_known(const std::optional<KnownClone>& known) const {
+  if (!known) return {};
+  const std::string forget = "remove " + known_clones_.path(request_.name) + " to forget the clone";
+  if (known->dest != request_.options.dest || known->meta != request_.options.meta) {
+    return fail(Errc::refused,
+                sentence("is known with destination " + known->dest + " and metadata " +
+                         known->meta + ": use these, or " + forget));
+  }
+  for (const auto& [role, path] :
+       {std::pair{"metadata", known->meta}, {"destination", known->dest}}) {
+    if (exists(path)) continue;
+    return fail(Errc::refused, sentence("is known, but its " + std::string(role) + " " + path +
+                                        " is missing: is its file system mounted? Or " + forget));
+  }
+  return {};
+}
+
+// Origin, destination and metadata are three different things.
+Result<> CloneOpener::check_distinct() const {
+  const Options& options = request_.options;
+  const std::string origin = place_of(local_path(options.origin));
+  const std::string dest = place_of(options.dest);
+  const std::string meta = place_of(options.meta);
+  const auto same = [](const std::string& a, const std::string& b) { return !a.empty() && a == b; };
+  const char* pair = same(origin, dest)                                 ? "origin and destination"
+                     : same(origin, meta)                               ? "origin and metadata"
+                     : same(dest, meta) || options.dest == options.meta ? "destination and metadata"
+                                                                        : nullptr;
+  if (!pair) return {};
+  return fail(Errc::refused, sentence(std::string(pair) + " are one and the same: give three "
+                                                          "different files or devices"));
+}
+
+Result<> CloneOpener::open_files() {
+  const Options& options = request_.options;
+  if (exists(options.dest)) {
+    auto file = ExclusiveFile::open(options.dest, "destination", kLockPatience);
+    if (!file) return fail(file.error());
+    destination_file_ = std::move(*file);
+  }
+  if (exists(options.meta)) {
+    auto file = ExclusiveFile::open(options.meta, "metadata", kLockPatience);
+    if (!file) return fail(file.error());
+    const std::uint64_t size = file->size() / kUnitBytes * kUnitBytes;
+    opened_.metadata_device =
+        std::make_unique<FileDevice>(reactor_, bounce_, std::move(*file), size);
+  }
+  return {};
+}
+
+Task<Result<CloneOpener::Found>> CloneOpener::look_at_metadata() {
+  if (!opened_.metadata_device) co_return Found::nothing;
+  if (opened_.metadata_device->size() < 2 * kUnitBytes) {
+    if (opened_.metadata_device->size() == 0) co_return Found::blank;
+    why_invalid_ = "metadata " + request_.options.meta + ": is too short to be that of a clone";
+    co_return Found::invalid;
+  }
+  auto read = co_await read_superblock(*opened_.metadata_device);
+  if (!read) {
+    const std::error_code code = read.error().code;
+    if (code != Errc::damaged && code != Errc::foreign) co_return fail(read.error());
+    why_invalid_ = "metadata " + request_.options.meta + ": " + read.error().message();
+    co_return Found::invalid;
+  }
+  if (!read->has_value()) co_return Found::blank;
+  superblock_ = **read;
+  co_return superblock_.name == request_.name ? Found::ours : Found::another;
+}
+
+Result<> CloneOpener::decide_existing(Found found) const {
+  const std::string meta = "metadata " + request_.options.meta;
+  switch (found) {
+    case Found::ours:
+      if (destination_file_.fd() >= 0) return {};
+      return fail(Errc::refused,
+                  sentence(meta + " is there, but destination " + request_.options.dest +
+                           " is missing: is its file system mounted?"));
+    case Found::invalid:
+      return fail(Errc::damaged, sentence(why_invalid_));
+    case Found::another:
+      return fail(Errc::foreign, sentence(meta + " belongs to the clone " + superblock_.name));
+    default:
+      return fail(Errc::damaged, sentence(meta + " is blank, yet the clone is known"));
+  }
+}
+
+Result<> CloneOpener::decide_new(Found found) const {
+  if (request_.options.init_overwrite) return {};
+  if (found == Found::another) {
+    return fail(Errc::foreign, sentence("metadata " + request_.options.meta +
+                                        " belongs to the clone " + superblock_.name + kInitHint));
+  }
+  if (found == Found::invalid) return fail(Errc::damaged, sentence(why_invalid_ + kInitHint));
+  if (destination_file_.fd() < 0) return {};
+  const auto holds = destination_file_.holds_data();
+  if (!holds) return fail(holds.error());
+  if (!*holds) return {};
+  return fail(Errc::refused, sentence("destination " + request_.options.dest +
+                                      " holds data and has no metadata" + kInitHint));
+}
+
+// ---- a clone that is there ----
+
+Task<Result<OpenedClone>> CloneOpener::open_existing() {
+  if (auto checked = check_existing(); !checked) co_return fail(checked.error());
+  if (!superblock_.complete) {
+    auto made =
+        make_link(OriginLink::Binding{superblock_.origin_size, superblock_.origin_identity});
+    if (!made) co_return fail(made.error());
+    opened_.origin->start();
+  }
+  auto attached = co_await attach();
+  if (!attached) co_return fail(attached.error());
+  co_return std::move(opened_);
+}
+
+Result<> CloneOpener::check_existing() const {
+  const auto text = [](std::uint64_t n) { return std::to_string(n); };
+  if (superblock_.size_bytes != request_.size_bytes) {
+    return fail(Errc::foreign,
+                sentence("was made with " + text(superblock_.size_bytes) + " bytes, the LUN has " +
+                         text(request_.size_bytes) + ": create it with its own size"));
+  }
+  if (superblock_.region_size != request_.options.region_size) {
+    return fail(Errc::foreign, sentence("was made with region_size=" +
+                                        text(superblock_.region_size) + ": that cannot change"));
+  }
+  if (destination_file_.size() < request_.size_bytes) {
+    return fail(Errc::foreign, sentence("destination " + request_.options.dest + " has shrunk to " +
+                                        text(destination_file_.size()) + " bytes"));
+  }
+  const std::string& expected = superblock_.destination_identity;
+  const std::string present = destination_file_.identity();
+  if (expected != present && expected != kNoIdentity && present != kNoIdentity) {
+    return fail(Errc::foreign, sentence("destination " + request_.options.dest +
+                                        " is not the one the clone was made with (it was " +
+                                        expected + ", this is " + present + ")"));
+  }
+  return {};
+}
+
+// ---- a new one ----
+
+Task<Result<OpenedClone>> CloneOpener::create() {
+  auto made = make_link(std::nullopt);
+  if (!made) co_return fail(made.error());
+  const auto give_up = reactor_.now() + kFirstConnect;
+  auto connected = co_await opened_.origin->open(give_up);
+  if (!connected) co_return fail(connected.error());
+  if (opened_.origin->size() == 0) {
+    co_return fail(Errc::refused, sentence("the origin is empty"));
+  }
+  if (opened_.origin->size() > request_.size_bytes) {
+    log_line(LOG_NOTICE, "clone {}: the origin has {} bytes, the LUN shows the first {}",
+             request_.name, opened_.origin->size(), request_.size_bytes);
+  }
+  auto created = co_await create_files();
+  if (created) created = co_await attach();
+  if (!created) {
+    undo_creation();
+    co_return fail(created.error());
+  }
+  co_return std::move(opened_);
+}
+
+Task<Result<>> CloneOpener::create_files() {
+  if (auto prepared = prepare_destination(); !prepared) co_return prepared;
+  co_return co_await create_metadata();
+}
+
+Result<> CloneOpener::prepare_destination() {
+  if (destination_file_.fd() < 0) {
+    auto file = ExclusiveFile::create(request_.options.dest, "destination", request_.size_bytes);
+    if (!file) return fail(file.error());
+    destination_file_ = std::move(*file);
+    created_destination_ = true;
+    return destination_file_.sync_parent();
+  }
+  if (destination_file_.size() >= request_.size_bytes) return {};
+  if (!destination_file_.block_device()) return destination_file_.resize(request_.size_bytes);
+  return fail(Errc::refused, sentence("destination " + request_.options.dest + " has only " +
+                                      std::to_string(destination_file_.size()) +
+                                      " bytes, the LUN " + std::to_string(request_.size_bytes)));
+}
+
+// A file gets all the space that any commit can need now, so that no FLUSH meets ENOSPC.
+Task<Result<>> CloneOpener::create_metadata() {
+  const std::string& path = request_.options.meta;
+  const std::uint64_t size = units_for(request_.size_bytes) * kUnitBytes;
+  if (!opened_.metadata_device) {
+    std::error_code code;
+    std::filesystem::create_directories(request_.site.state_dir, code);
+    auto file = ExclusiveFile::create(path, "metadata", size);
+    if (!file) co_return fail(file.error());
+    created_metadata_ = true;
+    if (auto synced = file->sync_parent(); !synced) co_return synced;
+    opened_.metadata_device =
+        std::make_unique<FileDevice>(reactor_, bounce_, std::move(*file), size);
+  }
+  auto ready = opened_.metadata_device->grow(size);
+  if (!ready) co_return ready;
+  superblock_ = new_superblock();
+  auto formatted = co_await format(*opened_.metadata_device, superblock_);
+  if (!formatted) co_return formatted;
+  const auto read = co_await read_superblock(*opened_.metadata_device);
+  if (!read) co_return fail(read.error());
+  superblock_ = read->value();
+  co_return Result<>{};
+}
+
+Superblock CloneOpener::new_superblock() const {
+  Superblock fresh;
+  fresh.uuid = random_id();
+  fresh.name = request_.name;
+  fresh.size_bytes = request_.size_bytes;
+  fresh.region_size = request_.options.region_size;
+  fresh.origin_size = opened_.origin->binding()->size;
+  fresh.origin_identity = opened_.origin->binding()->identity;
+  fresh.destination_identity = destination_file_.identity();
+  return fresh;
+}
+
+// Only what this opener made a moment ago; nobody can have used it yet.
+void CloneOpener::undo_creation() {
+  if (created_destination_) destination_file_.unlink();
+  if (created_metadata_) ::unlink(request_.options.meta.c_str());
+}
+
+// ---- both ----
+
+Result<> CloneOpener::make_link(std::optional<OriginLink::Binding> expected) {
+  const Options& options = request_.options;
+  OriginSettings settings;
+  settings.timeout = milliseconds(options.origin_timeout_ms);
+  auto factory = origin_factory(options.origin, reactor_, settings);
+  if (!factory) return fail(factory.error());
+  opened_.origin = std::make_unique<OriginLink>(origin_name(options.origin), std::move(*factory),
+                                                std::move(expected));
+  return {};
+}
+
+Task<Result<>> CloneOpener::attach() {
+  const auto live = live_dir(request_.site);
+  if (!live) co_return fail(live.error());
+  const auto host = read_host_ids();
+  if (!host) co_return fail(host.error());
+  auto store = co_await MetadataStore::attach(*opened_.metadata_device, superblock_, *live, *host);
+  if (!store) co_return fail(store.error());
+  opened_.metadata = std::move(*store);
+  const KnownClone record{id_text(superblock_.uuid), request_.options.dest, request_.options.meta};
+  auto remembered = known_clones_.remember(request_.name, record);
+  if (!remembered) co_return remembered;
+  destination_ready();
+  co_return Result<>{};
+}
+
+void CloneOpener::destination_ready() {
+  opened_.destination = std::make_unique<FileDevice>(
+      reactor_, bounce_, std::move(destination_file_), request_.size_bytes);
+  log_line(LOG_INFO, "clone {}: destination {} opened {}", request_.name, request_.options.dest,
+           opened_.destination->direct() ? "O_DIRECT" : "buffered");
+}
+
+}  // namespace clonedev

@@ -1,0 +1,71 @@
+// Opens a clone: decides whether it is there already or has to be made, refuses whatever could
+// lose data, and touches nothing before it is sure.
+//
+// Destination and metadata are made together or not at all. Once a clone is known to this machine
+// (known_clones.h) it is never started afresh, whatever the config string says.
+//
+// Thread: the one that runs the reactor; blocks for locks (up to 20 s) and, for a clone that is
+// new, for the origin's first answer.
+#pragma once
+
+#include <memory>
+
+#include "clonedev/clone_device.h"
+#include "engine/known_clones.h"
+#include "io/file_device.h"
+#include "metadata/metadata_store.h"
+#include "origin/origin_link.h"
+
+namespace clonedev {
+
+struct OpenedClone {
+  std::unique_ptr<FileDevice> destination;
+  std::unique_ptr<FileDevice> metadata_device;
+  std::unique_ptr<OriginLink> origin;  // Null for a clone that is complete.
+  std::unique_ptr<MetadataStore> metadata;
+};
+
+class CloneOpener {
+ public:
+  CloneOpener(OpenRequest request, Reactor& reactor, BufferPool& bounce);
+
+  Task<Result<OpenedClone>> open();
+
+ private:
+  // What the metadata path holds.
+  enum class Found { nothing, blank, ours, another, invalid };
+
+  Result<> check_request();
+  Result<> check_known(const std::optional<KnownClone>& known) const;
+  Result<> check_distinct() const;
+  Result<> open_files();
+  Task<Result<Found>> look_at_metadata();
+  Result<> decide_existing(Found found) const;
+  Result<> decide_new(Found found) const;
+  Task<Result<OpenedClone>> open_existing();
+  Result<> check_existing() const;
+  Task<Result<OpenedClone>> create();
+  Task<Result<>> create_files();
+  Result<> prepare_destination();
+  Task<Result<>> create_metadata();
+  Task<Result<>> attach();
+  void destination_ready();
+  Result<> make_link(std::optional<OriginLink::Binding> expected);
+  Superblock new_superblock() const;
+  void undo_creation();
+  std::string sentence(const std::string& what) const;
+
+  OpenRequest request_;
+  Reactor& reactor_;
+  BufferPool& bounce_;
+  KnownClones known_clones_;
+  bool known_ = false;
+  ExclusiveFile destination_file_;
+  bool created_destination_ = false;
+  bool created_metadata_ = false;
+  Superblock superblock_;
+  std::string why_invalid_;
+  OpenedClone opened_;
+};
+
+}  // namespace clonedev

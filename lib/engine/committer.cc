@@ -1,0 +1,71 @@
+#include "engine/committer.h"
+
+#include <algorithm>
+
+namespace clonedev {
+
+Committer::Committer(MetadataStore& metadata, BlockDevice& destination,
+                     std::function<void(const Error&)> on_failure)
+    : metadata_(metadata), destination_(destination), on_failure_(std::move(on_failure)) {}
+
+Task<Result<>> Committer::join(Goal goal) {
+  if (!failure_ && !clearing_) co_return failure_;
+  if (!next_) next_ = std::make_shared<Round>();
+  const std::shared_ptr<Round> round = next_;
+  round->goal = std::max(round->goal, goal);
+  if (!running_) spawn(run());
+  co_await round->done.wait();
+  co_return round->outcome;
+}
+
+Task<Result<>> Committer::clear() {
+  clearing_ = true;
+  auto outcome = co_await join(Goal::states);
+  co_return outcome;
+}
+
+Task<> Committer::run() {
+  running_ = true;
+  while (next_) {
+    const std::shared_ptr<Round> round = std::exchange(next_, nullptr);
+    round->outcome = co_await one(round->goal);
+    round->done.set();
+  }
+  running_ = false;
+}
+
+Task<Result<>> Committer::one(Goal goal) {
+  if (std::exchange(clearing_, false) && !failure_) {
+    auto cleared = co_await metadata_.clear_needs_check();
+    if (!cleared) co_return cleared;
+    failure_ = {};
+  }
+  if (!failure_) co_return failure_;
+  auto outcome = co_await reach(goal);
+  if (!outcome) {
+    fail_from_now_on(outcome.error());
+    // If it still can be; the failure stands either way.
+    co_await metadata_.set_needs_check(outcome.error().message());
+  }
+  co_return outcome;
+}
+
+Task<Result<>> Committer::reach(Goal goal) {
+  const bool states = metadata_.must_commit() || (goal != Goal::data && metadata_.dirty());
+  Result<> outcome;
+  if (states) {
+    outcome = co_await metadata_.commit(destination_);
+  } else {
+    outcome = co_await destination_.flush();
+  }
+  if (outcome && goal == Goal::completion) outcome = co_await metadata_.set_complete();
+  co_return outcome;
+}
+
+void Committer::fail_from_now_on(const Error& error) {
+  if (!failure_) return;
+  failure_ = fail(Errc::needs_check, error.message());
+  on_failure_(error);
+}
+
+}  // namespace clonedev

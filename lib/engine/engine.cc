@@ -1,0 +1,478 @@
+#include "engine/engine.h"
+
+#include <xxhash.h>
+
+#include <algorithm>
+#include <cassert>
+#include <cstring>
+
+#include "core/log.h"
+#include "io/iovecs.h"
+
+namespace clonedev {
+namespace {
+
+using std::chrono::milliseconds;
+
+constexpr auto kCommitPeriod = std::chrono::seconds(1);
+constexpr std::uint64_t kLargestCompare = 64 << 10;
+
+alignas(4096) constinit std::byte zero_block[kBlockSize] = {};
+
+std::vector<iovec> zeroes(std::uint64_t length) {
+  std::vector<iovec> list;
+  for (; length > 0; length -= list.back().iov_len) {
+    list.push_back({zero_block, static_cast<std::size_t>(std::min(length, kBlockSize))});
+  }
+  return list;
+}
+
+Hydrator::Tuning tuning_of(const Options& options) {
+  return {options.hydration, options.hydration_threshold, options.hydration_batch_size,
+          milliseconds(options.origin_timeout_ms)};
+}
+
+}  // namespace
+
+Engine::Engine(Parts parts, const Options& options)
+    : parts_(parts),
+      geometry_(parts.metadata.map().geometry()),
+      write_cache_(options.write_cache),
+      discard_passdown_(options.discard_passdown),
+      origin_timeout_(options.origin_timeout_ms),
+      committer_(parts.metadata, parts.destination, [this](const Error& e) { failed(e); }),
+      fetcher_(parts.origin_pool, gate_, parts.origin),
+      hydrator_(
+          {parts.scheduler, parts.destination, parts.metadata, in_flight_, fetcher_, parts.origin},
+          [this] { tick_soon_.set(); }),
+      complete_(parts.metadata.superblock().complete),
+      plain_(complete_) {
+  hydrator_.tune(tuning_of(options));
+  const Superblock& superblock = parts.metadata.superblock();
+  if (superblock.needs_check) {
+    committer_.fail_from_now_on({make_error_code(Errc::needs_check), superblock.reason});
+  }
+}
+
+void Engine::start() {
+  if (!complete_) hydrator_.start();
+  spawn(tick());
+}
+
+Task<Result<>> Engine::stop() {
+  stopping_.set();
+  tick_soon_.set();
+  if (parts_.origin) co_await parts_.origin->close();
+  co_await hydrator_.stop();
+  while (!gate_.idle()) co_await gate_.wait_for_change();
+  auto committed = co_await committer_.commit();
+  if (!committed) co_return committed;
+  co_return co_await parts_.metadata.detach();
+}
+
+// Once a second: commit what changed, look whether the clone is complete.
+Task<> Engine::tick() {
+  const Gate::Holder holder = gate_.enter();
+  while (!stopping_.is_set()) {
+    tick_soon_.reset();
+    const auto next = parts_.scheduler.now() + kCommitPeriod;
+    co_await tick_soon_.wait_until(next);
+    if (stopping_.is_set()) break;
+    if (parts_.metadata.dirty() && committer_.failure()) co_await committer_.commit();
+    hydrator_.nudge();
+    if (!plain_ && all_on_destination()) co_await finish();
+  }
+}
+
+bool Engine::all_on_destination() const {
+  return parts_.metadata.map().counts().destination == geometry_.blocks();
+}
+
+// From here on zeroing goes to the device, so no block ever leaves `destination` again.
+Task<> Engine::finish() {
+  plain_ = true;
+  auto completed = co_await committer_.complete();
+  if (!completed) co_return;
+  complete_ = true;
+  log_line(LOG_NOTICE, "hydration is complete: the destination is a plain image");
+  co_await hydrator_.stop();
+  if (parts_.origin) co_await parts_.origin->close();
+  parts_.origin_pool.trim();
+}
+
+// The link answers sooner when the origin is known to be away.
+Scheduler::TimePoint Engine::give_up() const { return parts_.scheduler.now() + origin_timeout_; }
+
+// ---- READ ----
+
+Task<Result<>> Engine::read(Extent extent, std::span<const iovec> data) {
+  const Gate::Holder holder = gate_.enter();
+  const std::vector<ReadStep> steps = plan_read(parts_.metadata.map(), extent);
+  std::vector<Task<Result<>>> reads;
+  reads.reserve(steps.size());
+  for (const ReadStep& step : steps) {
+    std::vector<iovec> part =
+        iov_slice(data, step.extent.offset - extent.offset, step.extent.length);
+    reads.push_back(read_step(step, std::move(part)));
+  }
+  Result<> outcome;
+  for (Task<Result<>>& read : reads) {
+    auto got = co_await std::move(read);
+    if (!got && outcome) outcome = std::move(got);
+  }
+  co_return counted(std::move(outcome));
+}
+
+Task<Result<>> Engine::read_step(ReadStep step, std::vector<iovec> data) {
+  switch (step.source) {
+    case BlockState::origin: {
+      const auto deadline = give_up();
+      co_return co_await fetcher_.read(step.extent, data, deadline);
+    }
+    case BlockState::zero:
+      iov_zero(data);
+      co_return Result<>{};
+    case BlockState::destination:
+      break;
+  }
+  co_return co_await read_destination(step.extent, std::move(data));
+}
+
+// Where the sectors are 4 KiB the sectors around are read with it.
+Task<Result<>> Engine::read_destination(Extent extent, std::vector<iovec> data) {
+  const std::uint32_t sector = parts_.destination.sector_size();
+  if (extent.offset % sector == 0 && extent.length % sector == 0) {
+    co_return co_await parts_.destination.read(extent.offset, data);
+  }
+  const Extent aligned = geometry_.aligned(extent);
+  AlignedBytes content(aligned.length);
+  const iovec whole = to_iovec(content.span());
+  const std::span<const iovec> list(&whole, 1);
+  auto read = co_await parts_.destination.read(aligned.offset, list);
+  if (read)
+    iov_copy_in(content.span().subspan(extent.offset - aligned.offset, extent.length), data);
+  co_return read;
+}
+
+// ---- WRITE ----
+
+Task<Result<>> Engine::write(Extent extent, std::span<const iovec> data, bool fua) {
+  const Gate::Holder holder = gate_.enter();
+  EdgeBlocks edges;
+  auto outcome = co_await load_edges(extent, edges);
+  if (outcome) outcome = co_await write_loaded(extent, data, edges);
+  co_return co_await settle(std::move(outcome), fua);
+}
+
+// Brings what a partial write needs of the origin, holding nothing.
+Task<Result<>> Engine::load_edges(Extent extent, EdgeBlocks& edges) {
+  const WritePlan plan =
+      plan_write(parts_.metadata.map(), extent, parts_.destination.sector_size());
+  if (!plan.needs_origin()) co_return Result<>{};
+  const auto deadline = give_up();
+  Result<> outcome;
+  if (plan.head && plan.head->rest == BlockState::origin) {
+    outcome = co_await load_edge(*plan.head, EdgeBlocks::head, edges, deadline);
+  }
+  if (outcome && plan.tail && plan.tail->rest == BlockState::origin) {
+    outcome = co_await load_edge(*plan.tail, EdgeBlocks::tail, edges, deadline);
+  }
+  co_return outcome;
+}
+
+Task<Result<>> Engine::load_edge(Edge edge, EdgeBlocks::Side side, EdgeBlocks& edges,
+                                 Scheduler::TimePoint deadline) {
+  const Extent block = geometry_.bytes({edge.block, 1});
+  auto fetched = co_await fetcher_.get(block, BufferPool::Use::command, deadline);
+  if (!fetched) co_return fail(fetched.error());
+  std::ranges::copy((*fetched)->bytes(), edges.side(side).begin());
+  edges.set_loaded(side);
+  co_return Result<>{};
+}
+
+Task<Result<>> Engine::write_loaded(Extent extent, std::span<const iovec> data, EdgeBlocks& edges) {
+  const StateMap& map = parts_.metadata.map();
+  const std::uint32_t sector = parts_.destination.sector_size();
+  WritePlan plan = plan_write(map, extent, sector);
+  InFlight::Mode mode = plan.direct() ? InFlight::Mode::shared : InFlight::Mode::exclusive;
+  while (true) {
+    const InFlight::Entry entry = co_await in_flight_.acquire(plan.aligned, mode);
+    // The wait may have changed what the edges need, though never back to the origin.
+    plan = plan_write(map, extent, sector);
+    if (plan.direct() || mode == InFlight::Mode::exclusive) {
+      co_return co_await write_planned(plan, extent, data, edges);
+    }
+    mode = InFlight::Mode::exclusive;  // An UNMAP was first; filling needs a claim.
+  }
+}
+
+Task<Result<>> Engine::write_planned(const WritePlan& plan, Extent extent,
+                                     std::span<const iovec> data, EdgeBlocks& edges) {
+  Result<> outcome;
+  if (plan.direct()) {
+    outcome = co_await parts_.destination.write(extent.offset, data);
+  } else {
+    outcome = co_await write_filled(plan, extent, data, edges);
+  }
+  if (outcome) outcome = mark_written(geometry_.touched(extent));
+  co_return outcome;
+}
+
+// The data with whole blocks at its edges, in one write.
+Task<Result<>> Engine::write_filled(const WritePlan& plan, Extent extent,
+                                    std::span<const iovec> data, EdgeBlocks& edges) {
+  std::vector<iovec> list;
+  Extent middle = extent;
+  Extent whole = extent;
+  if (plan.head) {
+    const Extent block = geometry_.bytes({plan.head->block, 1});
+    auto filled = co_await fill_edge(*plan.head, EdgeBlocks::head, edges);
+    if (!filled) co_return filled;
+    overlay(extent, data, block, edges.side(EdgeBlocks::head));
+    list.push_back(to_iovec(edges.side(EdgeBlocks::head).first(block.length)));
+    whole = {block.offset, std::max(extent.end(), block.end()) - block.offset};
+    middle = intersect(extent, {block.end(), whole.end() - block.end()});
+  }
+  std::byte* tail_bytes = nullptr;
+  if (plan.tail) {
+    const Extent block = geometry_.bytes({plan.tail->block, 1});
+    auto filled = co_await fill_edge(*plan.tail, EdgeBlocks::tail, edges);
+    if (!filled) co_return filled;
+    overlay(extent, data, block, edges.side(EdgeBlocks::tail));
+    tail_bytes = edges.side(EdgeBlocks::tail).data();
+    middle.length = block.offset - middle.offset;
+    whole.length = block.end() - whole.offset;
+  }
+  const std::vector<iovec> between = iov_slice(data, middle.offset - extent.offset, middle.length);
+  list.insert(list.end(), between.begin(), between.end());
+  if (tail_bytes) list.push_back({tail_bytes, whole.end() - middle.end()});
+  co_return co_await parts_.destination.write(whole.offset, list);
+}
+
+void Engine::overlay(Extent extent, std::span<const iovec> data, Extent block,
+                     std::span<std::byte> bytes) {
+  const Extent part = intersect(extent, block);
+  const std::vector<iovec> from = iov_slice(data, part.offset - extent.offset, part.length);
+  iov_copy_out(from, bytes.subspan(part.offset - block.offset, part.length));
+}
+
+// The present content of an edge's block; the origin's was brought before the claim.
+Task<Result<>> Engine::fill_edge(Edge edge, EdgeBlocks::Side side, EdgeBlocks& edges) {
+  const std::span<std::byte> bytes = edges.side(side);
+  if (edge.rest == BlockState::origin) {
+    assert(edges.loaded(side) && "a block went back to the origin");
+  } else if (edge.rest == BlockState::zero) {
+    std::memset(bytes.data(), 0, bytes.size());
+  } else {
+    const Extent block = geometry_.bytes({edge.block, 1});
+    const iovec whole = to_iovec(bytes.first(block.length));
+    const std::span<const iovec> list(&whole, 1);
+    co_return co_await parts_.destination.read(block.offset, list);
+  }
+  co_return Result<>{};
+}
+
+Result<> Engine::mark_written(BlockRange blocks) {
+  MetadataStore& metadata = parts_.metadata;
+  if (!metadata.map().all(blocks, BlockState::destination) &&
+      !metadata.set(blocks, BlockState::destination, Cause::written)) {
+    return fail(Errc::live_map_full, "the live map's tmpfs is full: make it larger");
+  }
+  metadata.note_written(blocks);
+  return {};
+}
+
+// What was acknowledged is durable at once with FUA, and always without a write cache.
+Task<Result<>> Engine::settle(Result<> outcome, bool fua) {
+  if (outcome && (fua || !write_cache_)) outcome = co_await committer_.flush();
+  co_return counted(std::move(outcome));
+}
+
+Task<Result<>> Engine::flush() {
+  const Gate::Holder holder = gate_.enter();
+  auto outcome = co_await committer_.flush();
+  co_return outcome;
+}
+
+// ---- zeroing and discard ----
+
+Task<Result<>> Engine::zero(Extent extent, Zeroing how, bool fua) {
+  const Gate::Holder holder = gate_.enter();
+  const ZeroPlan plan = plan_zero(geometry_, extent);
+  const std::vector<iovec> head_data = zeroes(plan.head.length);
+  const std::vector<iovec> tail_data = zeroes(plan.tail.length);
+  EdgeBlocks head;
+  EdgeBlocks tail;
+  // BUSY means that nothing happened, so everything that may be missing is brought first.
+  auto outcome = co_await load_edges(plan.head, head);
+  if (outcome) outcome = co_await load_edges(plan.tail, tail);
+  if (outcome && !plan.head.empty()) outcome = co_await write_loaded(plan.head, head_data, head);
+  if (outcome && !plan.blocks.empty()) outcome = co_await zero_blocks(plan.blocks, how);
+  if (outcome && !plan.tail.empty()) outcome = co_await write_loaded(plan.tail, tail_data, tail);
+  co_return co_await settle(std::move(outcome), fua);
+}
+
+Task<Result<>> Engine::zero_blocks(BlockRange blocks, Zeroing how) {
+  const Extent extent = geometry_.bytes(blocks);
+  const InFlight::Entry claim = co_await in_flight_.acquire(extent, InFlight::Mode::exclusive);
+  const bool deallocate = how == Zeroing::deallocate && discard_passdown_;
+  if (plain_) {
+    auto zeroed = co_await parts_.destination.zero(extent, deallocate);
+    if (zeroed) parts_.metadata.note_written(blocks);
+    co_return zeroed;
+  }
+  if (!parts_.metadata.set(blocks, BlockState::zero, Cause::written)) {
+    co_return fail(Errc::live_map_full, "the live map's tmpfs is full: make it larger");
+  }
+  if (deallocate) {
+    auto discarded = co_await parts_.destination.discard(extent);
+    // The state says zero, whatever became of the space.
+    if (!discarded) log_line(LOG_WARNING, "discard: {}", discarded.error().message());
+  }
+  co_return Result<>{};
+}
+
+// ---- COMPARE AND WRITE ----
+
+Task<Result<>> Engine::compare_and_write(Extent extent, std::span<const iovec> data, bool fua) {
+  const Gate::Holder holder = gate_.enter();
+  if (extent.length > kLargestCompare) {
+    co_return fail(Errc::refused, "COMPARE AND WRITE of more than 64 KiB");
+  }
+  auto outcome = co_await compare_and_write_now(extent, data);
+  co_return co_await settle(std::move(outcome), fua);
+}
+
+Task<Result<>> Engine::compare_and_write_now(Extent extent, std::span<const iovec> data) {
+  const Extent aligned = geometry_.aligned(extent);
+  AlignedBytes content(aligned.length);
+  const BlockRange blocks = geometry_.touched(extent);
+  if (!parts_.metadata.map().find(blocks, BlockState::origin).empty()) {
+    const iovec whole = to_iovec(content.span());
+    const std::span<const iovec> list(&whole, 1);
+    const auto deadline = give_up();
+    auto fetched = co_await fetcher_.read(aligned, list, deadline);
+    if (!fetched) co_return fetched;
+  }
+  const InFlight::Entry claim = co_await in_flight_.acquire(aligned, InFlight::Mode::exclusive);
+  auto loaded = co_await load_present(aligned, content.span());
+  if (!loaded) co_return loaded;
+
+  std::vector<std::byte> both(2 * extent.length);
+  iov_copy_out(data, both);
+  const std::span<const std::byte> all(both);
+  const std::span<const std::byte> expected = all.first(extent.length);
+  const std::span<const std::byte> wanted = all.subspan(extent.length);
+  const std::span<std::byte> place =
+      content.span().subspan(extent.offset - aligned.offset, extent.length);
+  const std::uint64_t expected_hash = XXH3_64bits(expected.data(), expected.size());
+  const std::uint64_t wanted_hash = XXH3_64bits(wanted.data(), wanted.size());
+  const auto differ = std::ranges::mismatch(place, expected);
+  if (differ.in1 != place.end()) {
+    // Executed once already, before the daemon died: it had succeeded, so it succeeds (I13).
+    if (std::ranges::equal(place, wanted) &&
+        parts_.metadata.caw_done_before(extent.offset, expected_hash, wanted_hash)) {
+      co_return Result<>{};
+    }
+    Error error{make_error_code(Errc::miscompare), "the data differ"};
+    error.detail = static_cast<std::uint64_t>(differ.in1 - place.begin());
+    co_return fail(std::move(error));
+  }
+  // Remembered before it can land: a kill in between must not lose the knowledge of a success.
+  parts_.metadata.remember_caw(extent.offset, expected_hash, wanted_hash);
+  std::ranges::copy(wanted, place.begin());
+  const iovec whole = to_iovec(content.span());
+  const std::span<const iovec> list(&whole, 1);
+  auto written = co_await parts_.destination.write(aligned.offset, list);
+  if (written) written = mark_written(blocks);
+  co_return written;
+}
+
+// Under the claim: what is no longer the origin's replaces what was fetched before.
+Task<Result<>> Engine::load_present(Extent aligned, std::span<std::byte> content) {
+  const std::vector<ReadStep> steps = plan_read(parts_.metadata.map(), aligned);
+  for (const ReadStep& step : steps) {
+    const std::span<std::byte> part =
+        content.subspan(step.extent.offset - aligned.offset, step.extent.length);
+    if (step.source == BlockState::zero) {
+      std::memset(part.data(), 0, part.size());
+    } else if (step.source == BlockState::destination) {
+      const iovec bytes = to_iovec(part);
+      const std::span<const iovec> list(&bytes, 1);
+      auto read = co_await parts_.destination.read(step.extent.offset, list);
+      if (!read) co_return read;
+    }
+  }
+  co_return Result<>{};
+}
+
+// ---- administration ----
+
+Result<> Engine::counted(Result<> outcome) {
+  if (outcome) return outcome;
+  const std::error_code code = outcome.error().code;
+  if (code == Errc::busy) ++errors_.busy;
+  if (code == Errc::origin_read) ++errors_.origin_read;
+  if (code == Errc::destination_read || code == Errc::destination_write || code == Errc::no_space) {
+    ++errors_.destination;
+    log_line(LOG_ERR, "{}", outcome.error().message());
+  }
+  return outcome;
+}
+
+void Engine::failed(const Error& error) {
+  ++errors_.metadata;
+  hydrator_.halt(true);
+  log_line(LOG_CRIT,
+           "{}: nothing is durable any more; reads go on, FLUSH fails: mend the device, then "
+           "`clonectl message NAME clear_needs_check`",
+           error.message());
+}
+
+Task<Result<>> Engine::clear_needs_check() {
+  const Gate::Holder holder = gate_.enter();
+  auto cleared = co_await committer_.clear();
+  if (cleared) hydrator_.halt(false);
+  co_return cleared;
+}
+
+void Engine::apply_live(const Options& options) {
+  discard_passdown_ = options.discard_passdown;
+  origin_timeout_ = milliseconds(options.origin_timeout_ms);
+  hydrator_.tune(tuning_of(options));
+}
+
+Status Engine::status() const {
+  const MetadataStore& metadata = parts_.metadata;
+  Status status;
+  status.size_bytes = geometry_.size_bytes();
+  status.region_bytes = geometry_.region_size();
+  status.blocks = metadata.map().counts();
+  status.regions = {metadata.map().hydrated_regions(), hydrator_.regions_in_flight(),
+                    geometry_.regions()};
+  const Hydrator::Tuning& tuning = hydrator_.tuning();
+  status.hydration.enabled = tuning.enabled;
+  status.hydration.threshold = hydrator_.threshold();
+  status.hydration.batch = hydrator_.batch_size();
+  const std::uint64_t rate = complete_ ? 0 : hydrator_.bytes_per_second();
+  const std::uint64_t left = (status.blocks.origin + status.blocks.zero) * kBlockSize;
+  status.hydration.rate_bytes_per_s = rate;
+  status.hydration.eta_known = complete_ || rate > 0;
+  status.hydration.eta_s = complete_ || rate == 0 ? 0 : Geometry::divide_up(left, rate);
+  status.errors = errors_;
+  status.errors.origin_read += hydrator_.errors().origin_read;
+  status.errors.destination += hydrator_.errors().destination;
+  status.metadata = {metadata.used_units(), metadata.total_units(), metadata.commits()};
+  status.discard_passdown = discard_passdown_;
+  status.write_cache = write_cache_;
+  const bool failed = !committer_.failure();
+  status.mode = failed ? CloneMode::ro : CloneMode::rw;
+  if (failed) status.reason = committer_.failure().error().message();
+  status.state = failed            ? CloneState::failed
+                 : complete_       ? CloneState::complete
+                 : !tuning.enabled ? CloneState::paused
+                                   : CloneState::hydrating;
+  return status;
+}
+
+}  // namespace clonedev

@@ -1,0 +1,110 @@
+// The clone itself: what READ, WRITE, zeroing, COMPARE AND WRITE and FLUSH mean on origin,
+// destination and metadata.
+//
+// Order of things, kept in every path:
+//  - data reaches the destination, then the state is set in the live map, then the command is
+//    answered; FLUSH and FUA make both durable (I1, I3, I7, I13);
+//  - whoever changes the destination has an entry in the in-flight table and plans under it (I6);
+//  - nobody waits for the origin, or for memory that somebody waiting for the origin may hold,
+//    while holding an entry; only that waiting has a deadline, and a command that missed it has
+//    had no effect (I14).
+//
+// Units: bytes. Thread: one scheduler. Ownership: everything in Parts outlives the engine; stop()
+// has ended before it is destroyed.
+#pragma once
+
+#include <functional>
+#include <span>
+#include <string>
+
+#include "clonedev/clone_device.h"
+#include "core/io_plan.h"
+#include "engine/aligned_bytes.h"
+#include "engine/committer.h"
+#include "engine/fetcher.h"
+#include "engine/hydrator.h"
+#include "io/block_device.h"
+#include "io/in_flight.h"
+#include "metadata/metadata_store.h"
+#include "origin/origin_link.h"
+
+namespace clonedev {
+
+class Engine {
+ public:
+  struct Parts {
+    Scheduler& scheduler;
+    BufferPool& origin_pool;  // For what comes from the origin, and nothing else.
+    BlockDevice& destination;
+    MetadataStore& metadata;
+    OriginLink* origin;  // Null for a clone that is complete.
+  };
+
+  Engine(Parts parts, const Options& options);
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
+
+  // Begins hydration and the periodic commit.
+  void start();
+  // Stops hydration, ends waits for the origin, waits for everything under way (I12), commits.
+  Task<Result<>> stop();
+
+  Task<Result<>> read(Extent extent, std::span<const iovec> data);
+  Task<Result<>> write(Extent extent, std::span<const iovec> data, bool fua);
+  Task<Result<>> zero(Extent extent, Zeroing how, bool fua);
+  Task<Result<>> compare_and_write(Extent extent, std::span<const iovec> data, bool fua);
+  Task<Result<>> flush();
+
+  // Everything of Status but name and size of the pools; no I/O.
+  Status status() const;
+  void apply_live(const Options& options);
+  // The admin has seen to the fault: from now on things can be durable again.
+  Task<Result<>> clear_needs_check();
+  bool complete() const { return complete_; }
+
+ private:
+  Task<Result<>> read_step(ReadStep step, std::vector<iovec> data);
+  Task<Result<>> read_destination(Extent extent, std::vector<iovec> data);
+  Task<Result<>> load_edges(Extent extent, EdgeBlocks& edges);
+  Task<Result<>> load_edge(Edge edge, EdgeBlocks::Side side, EdgeBlocks& edges,
+                           Scheduler::TimePoint deadline);
+  Task<Result<>> write_loaded(Extent extent, std::span<const iovec> data, EdgeBlocks& edges);
+  Task<Result<>> write_planned(const WritePlan& plan, Extent extent, std::span<const iovec> data,
+                               EdgeBlocks& edges);
+  Task<Result<>> write_filled(const WritePlan& plan, Extent extent, std::span<const iovec> data,
+                              EdgeBlocks& edges);
+  Task<Result<>> fill_edge(Edge edge, EdgeBlocks::Side side, EdgeBlocks& edges);
+  // Copies into `bytes`, the content of `block`, what `data`, the content of `extent`, has of it.
+  static void overlay(Extent extent, std::span<const iovec> data, Extent block,
+                      std::span<std::byte> bytes);
+  Result<> mark_written(BlockRange blocks);
+  Task<Result<>> settle(Result<> outcome, bool fua);
+  Task<Result<>> zero_blocks(BlockRange blocks, Zeroing how);
+  Task<Result<>> compare_and_write_now(Extent extent, std::span<const iovec> data);
+  Task<Result<>> load_present(Extent aligned, std::span<std::byte> content);
+  Scheduler::TimePoint give_up() const;
+  Result<> counted(Result<> outcome);
+  void failed(const Error& error);
+  Task<> tick();
+  Task<> finish();
+  bool all_on_destination() const;
+
+  Parts parts_;
+  const Geometry geometry_;
+  const bool write_cache_;
+  bool discard_passdown_;
+  std::chrono::milliseconds origin_timeout_;
+  InFlight in_flight_;
+  Gate gate_;
+  Event stopping_;
+  Event tick_soon_;
+  Committer committer_;
+  Fetcher fetcher_;
+  Hydrator hydrator_;
+  bool complete_;
+  // Every block is on the destination and stays there: zeroing is done on the device (I8).
+  bool plain_;
+  Status::Errors errors_;
+};
+
+}  // namespace clonedev

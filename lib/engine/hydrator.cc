@@ -1,0 +1,331 @@
+#include "engine/hydrator.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "core/log.h"
+#include "io/iovecs.h"
+
+namespace clonedev {
+namespace {
+
+using std::chrono::milliseconds;
+
+constexpr std::uint64_t kExtentBytes = std::uint64_t{1} << 20;
+constexpr std::uint64_t kExtentsInFlight = 24;
+constexpr std::uint64_t kHoleBytes = std::uint64_t{1} << 30;      // A state change only.
+constexpr std::uint64_t kZeroingBytes = std::uint64_t{16} << 20;  // Writers wait for it.
+constexpr std::uint64_t kAskBytes = std::uint64_t{1} << 30;
+constexpr std::uint64_t kShortestZeroRun = 16;  // Blocks; shorter runs are written as they are.
+constexpr auto kLookForOrigin = milliseconds(1'000);
+constexpr auto kFirstPause = milliseconds(500);
+constexpr auto kLongestPause = milliseconds(30'000);
+
+bool is_zero(std::span<const std::byte> bytes) {
+  return bytes.empty() || (bytes[0] == std::byte{0} &&
+                           std::memcmp(bytes.data(), bytes.data() + 1, bytes.size() - 1) == 0);
+}
+
+// How many of the first blocks of `data` are all zero, or are not: the longest run of one kind.
+std::uint64_t leading_blocks(std::span<const std::byte> data, bool zero) {
+  std::uint64_t count = 0;
+  while (!data.empty()) {
+    const std::size_t length = std::min<std::size_t>(kBlockSize, data.size());
+    if (is_zero(data.first(length)) != zero) break;
+    data = data.subspan(length);
+    ++count;
+  }
+  return count;
+}
+
+}  // namespace
+
+Hydrator::Hydrator(Parts parts, std::function<void()> on_drained)
+    : parts_(parts), on_drained_(std::move(on_drained)) {}
+
+void Hydrator::start() { spawn(run()); }
+
+void Hydrator::halt(bool halted) {
+  halted_ = halted;
+  changed_.set();
+}
+
+Task<> Hydrator::stop() {
+  stopping_ = true;
+  changed_.set();
+  while (!items_.idle()) co_await items_.wait_for_change();
+}
+
+void Hydrator::tune(const Tuning& tuning) {
+  tuning_ = tuning;
+  changed_.set();
+}
+
+void Hydrator::nudge() {
+  rate_.tick(parts_.scheduler.now());
+  changed_.set();
+}
+
+std::uint64_t Hydrator::extent_blocks() const {
+  const std::uint64_t region = map().geometry().region_size();
+  const std::uint64_t wanted = tuning_.batch_size ? tuning_.batch_size * region : kExtentBytes;
+  return std::clamp(wanted, kBlockSize, Fetcher::kLargest) / kBlockSize;
+}
+
+std::uint64_t Hydrator::most_blocks_in_flight() const {
+  const std::uint64_t region = map().geometry().region_size();
+  const std::uint64_t wanted = tuning_.threshold ? tuning_.threshold * region / kBlockSize
+                                                 : kExtentsInFlight * extent_blocks();
+  return std::max(wanted, std::uint64_t{1});
+}
+
+std::uint32_t Hydrator::threshold() const {
+  if (tuning_.threshold) return tuning_.threshold;
+  const std::uint64_t regions = most_blocks_in_flight() / map().geometry().blocks_per_region();
+  return static_cast<std::uint32_t>(std::max<std::uint64_t>(regions, 1));
+}
+
+std::uint32_t Hydrator::batch_size() const {
+  if (tuning_.batch_size) return tuning_.batch_size;
+  const std::uint64_t regions = extent_blocks() / map().geometry().blocks_per_region();
+  return static_cast<std::uint32_t>(std::max<std::uint64_t>(regions, 1));
+}
+
+std::uint64_t Hydrator::regions_in_flight() const {
+  return Geometry::divide_up(blocks_in_flight_, map().geometry().blocks_per_region());
+}
+
+Task<> Hydrator::run() {
+  const Gate::Holder holder = items_.enter();
+  while (!stopping_) {
+    changed_.reset();
+    if (!tuning_.enabled || halted_ || blocks_in_flight_ >= most_blocks_in_flight()) {
+      co_await changed_.wait();
+      continue;
+    }
+    if (map().counts().origin > 0 && !parts_.origin->believed_alive()) {
+      const auto look_again = parts_.scheduler.now() + kLookForOrigin;
+      co_await parts_.origin->wait_until_connected(look_again);
+      continue;
+    }
+    const Item item = co_await pick();
+    if (stopping_) break;
+    if (item.blocks.empty()) {
+      co_await end_of_pass();
+      continue;
+    }
+    cursor_ = item.blocks.end();
+    pass_worked_ = true;
+    spawn(do_item(item));
+  }
+}
+
+// The next pass begins when every copy of this one has ended, so that no two ever meet.
+Task<> Hydrator::end_of_pass() {
+  if (blocks_in_flight_ > 0) {
+    co_await changed_.wait();
+    co_return;
+  }
+  const BlockCounts left = map().counts();
+  if (left.origin == 0 && left.zero == 0) {
+    on_drained_();
+    co_await changed_.wait();
+  } else if (pass_failed_ || !pass_worked_) {
+    pause_ = std::clamp<Scheduler::Duration>(pause_ * 2, kFirstPause, kLongestPause);
+    const auto until = parts_.scheduler.now() + pause_;
+    while (!stopping_ && parts_.scheduler.now() < until) {
+      changed_.reset();
+      co_await changed_.wait_until(until);
+    }
+  } else {
+    pause_ = {};
+  }
+  cursor_ = 0;
+  pass_failed_ = false;
+  pass_worked_ = false;
+}
+
+Task<Hydrator::Item> Hydrator::pick() {
+  const Geometry& geometry = map().geometry();
+  const BlockRange rest{cursor_, geometry.blocks() - cursor_};
+  if (map().counts().origin == 0) {
+    BlockRange zero = map().find(rest, BlockState::zero);
+    zero.count = std::min(zero.count, kZeroingBytes / kBlockSize);
+    co_return Item{zero, Kind::zeroing};
+  }
+  BlockRange blocks = map().find(rest, BlockState::origin);
+  if (blocks.empty()) co_return Item{};
+  const bool hole = co_await origin_says_hole(blocks);
+  const std::uint64_t most = hole ? kHoleBytes / kBlockSize : extent_blocks();
+  blocks.count = std::min(blocks.count, most);
+  co_return Item{blocks, hole ? Kind::hole : Kind::copy};
+}
+
+// Whether the blocks, cut to what is known alike, are a hole of the origin. Past its end all is.
+Task<bool> Hydrator::origin_says_hole(BlockRange& blocks) {
+  const Geometry& geometry = map().geometry();
+  const Extent wanted = geometry.bytes(blocks);
+  const std::uint64_t end = parts_.origin->size();
+  if (wanted.offset >= end) co_return true;
+  if (known_.empty() || wanted.offset < known_.front().extent.offset ||
+      wanted.offset >= known_.back().extent.end()) {
+    const Extent ask = intersect({wanted.offset, kAskBytes}, {0, end});
+    const auto give_up = parts_.scheduler.now() + tuning_.origin_timeout;
+    auto answer = co_await parts_.origin->extents(ask, give_up);
+    known_.clear();
+    if (answer) known_ = std::move(*answer);
+    if (known_.empty()) known_.push_back({{wanted.offset, kExtentBytes}, false});
+  }
+  for (const OriginExtent& part : known_) {
+    if (wanted.offset >= part.extent.end()) continue;
+    // Only whole blocks are holes; a block that is one in part is data.
+    const BlockRange covered = geometry.covered(part.extent);
+    const bool hole = part.zero && !covered.empty() && covered.first <= blocks.first &&
+                      covered.end() > blocks.first;
+    const std::uint64_t stop =
+        hole ? covered.end() : Geometry::divide_up(part.extent.end(), kBlockSize);
+    blocks.count = std::clamp<std::uint64_t>(stop - blocks.first, 1, blocks.count);
+    co_return hole;
+  }
+  co_return false;
+}
+
+Task<> Hydrator::do_item(Item item) {
+  const Gate::Holder holder = items_.enter();
+  blocks_in_flight_ += item.blocks.count;
+  Result<> outcome;
+  switch (item.kind) {
+    case Kind::copy:
+      outcome = co_await copy(item.blocks);
+      break;
+    case Kind::hole:
+      outcome = co_await mark_hole(item.blocks);
+      break;
+    case Kind::zeroing:
+      outcome = co_await make_plain(item.blocks);
+      break;
+  }
+  account(outcome);
+  blocks_in_flight_ -= item.blocks.count;
+  changed_.set();
+}
+
+void Hydrator::account(const Result<>& outcome) {
+  if (outcome) return;
+  pass_failed_ = true;
+  if (outcome.error().code == Errc::destination_write || outcome.error().code == Errc::no_space) {
+    ++errors_.destination;
+    log_line(LOG_ERR, "hydration: {}", outcome.error().message());
+  }
+}
+
+Task<Result<>> Hydrator::copy(BlockRange blocks) {
+  const Extent extent = map().geometry().bytes(blocks);
+  const auto give_up = parts_.scheduler.now() + tuning_.origin_timeout;
+  auto fetched = co_await parts_.fetcher.get(extent, BufferPool::Use::background, give_up);
+  if (fetched) {
+    const InFlight::Entry claim =
+        co_await parts_.in_flight.acquire(extent, InFlight::Mode::exclusive);
+    co_return co_await write_back(blocks, (*fetched)->bytes());
+  }
+  const Error error = fetched.error();
+  if (error.code != Errc::origin_read) co_return fail(error);
+  if (blocks.count == 1) {
+    ++errors_.origin_read;
+    log_line(LOG_ERR, "hydration: {}", error.message());
+    co_return fail(error);
+  }
+  const std::uint64_t half = blocks.count / 2;
+  auto first = co_await copy({blocks.first, half});
+  if (stopping_) co_return fail(error);
+  auto second = co_await copy({blocks.first + half, blocks.count - half});
+  co_return first ? second : first;
+}
+
+// Under the claim: writes what still is the origin's, run by run, and drops the rest.
+Task<Result<>> Hydrator::write_back(BlockRange blocks, std::span<std::byte> data) {
+  std::vector<Task<Result<>>> writes;
+  BlockRange left = blocks;
+  while (!left.empty()) {
+    const StateRun run = map().run(left);
+    if (run.state == BlockState::origin) {
+      const std::size_t skip = (run.blocks.first - blocks.first) * kBlockSize;
+      const std::size_t length = map().geometry().bytes(run.blocks).length;
+      writes.push_back(write_run(run.blocks, data.subspan(skip, length)));
+    }
+    left = {run.blocks.end(), left.end() - run.blocks.end()};
+  }
+  Result<> outcome;
+  for (Task<Result<>>& write : writes) {
+    auto written = co_await std::move(write);
+    if (!written && outcome) outcome = std::move(written);
+  }
+  co_return outcome;
+}
+
+Task<Result<>> Hydrator::write_run(BlockRange blocks, std::span<std::byte> data) {
+  const Geometry& geometry = map().geometry();
+  while (!blocks.empty()) {
+    const std::uint64_t zero = leading_blocks(data, true);
+    std::uint64_t count = zero;
+    if (zero < kShortestZeroRun && zero < blocks.count) {
+      // Data, together with the short zero runs around it.
+      count += leading_blocks(data.subspan(zero * kBlockSize), false);
+    }
+    const bool as_zero = count == zero && zero >= kShortestZeroRun;
+    const BlockRange part{blocks.first, count};
+    const Extent extent = geometry.bytes(part);
+    if (!as_zero) {
+      const iovec bytes = to_iovec(data.first(extent.length));
+      const std::span<const iovec> list(&bytes, 1);
+      auto written = co_await parts_.destination.write(extent.offset, list);
+      if (!written) co_return written;
+    }
+    const BlockState state = as_zero ? BlockState::zero : BlockState::destination;
+    if (!parts_.metadata.set(part, state, Cause::copied)) {
+      co_return fail(Errc::live_map_full, "the live map is full");
+    }
+    rate_.add(extent.length);
+    data = data.subspan(extent.length);
+    blocks = {part.end(), blocks.end() - part.end()};
+  }
+  co_return Result<>{};
+}
+
+Task<Result<>> Hydrator::mark_hole(BlockRange blocks) {
+  const Extent extent = map().geometry().bytes(blocks);
+  const InFlight::Entry claim =
+      co_await parts_.in_flight.acquire(extent, InFlight::Mode::exclusive);
+  BlockRange left = blocks;
+  while (!left.empty()) {
+    const StateRun run = map().run(left);
+    if (run.state == BlockState::origin &&
+        !parts_.metadata.set(run.blocks, BlockState::zero, Cause::copied)) {
+      co_return fail(Errc::live_map_full, "the live map is full");
+    }
+    left = {run.blocks.end(), left.end() - run.blocks.end()};
+  }
+  co_return Result<>{};
+}
+
+// Under the claim: explicit zeroes where the state says zero, then the destination counts (I8).
+Task<Result<>> Hydrator::make_plain(BlockRange blocks) {
+  const Geometry& geometry = map().geometry();
+  const InFlight::Entry claim =
+      co_await parts_.in_flight.acquire(geometry.bytes(blocks), InFlight::Mode::exclusive);
+  BlockRange left = blocks;
+  while (!left.empty()) {
+    const StateRun run = map().run(left);
+    left = {run.blocks.end(), left.end() - run.blocks.end()};
+    if (run.state != BlockState::zero) continue;
+    auto zeroed = co_await parts_.destination.zero(geometry.bytes(run.blocks), true);
+    if (!zeroed) co_return zeroed;
+    if (!parts_.metadata.set(run.blocks, BlockState::destination, Cause::copied)) {
+      co_return fail(Errc::live_map_full, "the live map is full");
+    }
+    rate_.add(geometry.bytes(run.blocks).length);
+  }
+  co_return Result<>{};
+}
+
+}  // namespace clonedev

@@ -1,0 +1,105 @@
+// Drives every block to `destination` behind the user's back: copies what only the origin has and
+// turns `zero` into real zeroes, so that the destination ends as a plain image.
+//
+// A copy reads the origin first, holding nothing; then claims its range, looks at every block
+// again, writes only what is still the origin's, marks it and lets go (I6). Holes of the origin
+// are never read. Passes run over the disk in ascending order with many extents in flight; what
+// failed is left to the next pass, after a pause that grows. A sector that the origin cannot read
+// is isolated by halving, so its neighbours are copied.
+//
+// Units: blocks. Thread: one scheduler.
+#pragma once
+
+#include <functional>
+#include <vector>
+
+#include "engine/fetcher.h"
+#include "engine/rate_meter.h"
+#include "io/block_device.h"
+#include "io/in_flight.h"
+#include "metadata/metadata_store.h"
+
+namespace clonedev {
+
+class Hydrator {
+ public:
+  struct Parts {
+    Scheduler& scheduler;
+    BlockDevice& destination;
+    MetadataStore& metadata;
+    InFlight& in_flight;
+    Fetcher& fetcher;
+    OriginLink* origin;
+  };
+  // dm-clone's knobs, in regions; 0 = chosen here.
+  struct Tuning {
+    bool enabled = true;
+    std::uint32_t threshold = 0;
+    std::uint32_t batch_size = 0;
+    std::chrono::milliseconds origin_timeout{20'000};
+  };
+  struct Errors {
+    std::uint64_t origin_read = 0;
+    std::uint64_t destination = 0;
+  };
+
+  // `on_drained`: no block is left to do, as far as the hydrator can see.
+  Hydrator(Parts parts, std::function<void()> on_drained);
+
+  void start();
+  // Returns when nothing of it is under way. The origin has been told to give up before.
+  Task<> stop();
+  void tune(const Tuning& tuning);
+  const Tuning& tuning() const { return tuning_; }
+  // While something failed for good nothing new is begun (I10).
+  void halt(bool halted);
+  // Look again: states or knobs changed. Called at least once a second.
+  void nudge();
+
+  // Effective numbers, in regions.
+  std::uint32_t threshold() const;
+  std::uint32_t batch_size() const;
+  std::uint64_t regions_in_flight() const;
+  std::uint64_t bytes_per_second() const { return rate_.bytes_per_second(); }
+  const Errors& errors() const { return errors_; }
+
+ private:
+  enum class Kind { copy, hole, zeroing };
+  struct Item {
+    BlockRange blocks;
+    Kind kind = Kind::copy;
+  };
+
+  Task<> run();
+  Task<> end_of_pass();
+  Task<Item> pick();
+  Task<bool> origin_says_hole(BlockRange& blocks);
+  Task<> do_item(Item item);
+  Task<Result<>> copy(BlockRange blocks);
+  Task<Result<>> write_back(BlockRange blocks, std::span<std::byte> data);
+  Task<Result<>> write_run(BlockRange blocks, std::span<std::byte> data);
+  Task<Result<>> mark_hole(BlockRange blocks);
+  Task<Result<>> make_plain(BlockRange blocks);
+  void account(const Result<>& outcome);
+  std::uint64_t extent_blocks() const;
+  std::uint64_t most_blocks_in_flight() const;
+  const StateMap& map() const { return parts_.metadata.map(); }
+
+  Parts parts_;
+  std::function<void()> on_drained_;
+  Tuning tuning_;
+  Event changed_;
+  Gate items_;
+  bool halted_ = false;
+  bool stopping_ = false;
+  std::uint64_t cursor_ = 0;
+  std::uint64_t blocks_in_flight_ = 0;
+  bool pass_failed_ = false;
+  bool pass_worked_ = false;
+  Scheduler::Duration pause_{};
+  std::vector<OriginExtent> known_;  // What the origin said of the part around the cursor.
+  RateMeter rate_;
+  Errors errors_;
+};
+
+}  // namespace clonedev

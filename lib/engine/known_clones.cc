@@ -1,0 +1,85 @@
+#include "engine/known_clones.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cctype>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+
+namespace clonedev {
+namespace {
+
+std::string text_of(const KnownClone& clone) {
+  return "uuid=" + clone.uuid + "\ndest=" + clone.dest + "\nmeta=" + clone.meta + "\n";
+}
+
+bool sync(const std::string& path, int flags) {
+  const int fd = ::open(path.c_str(), flags | O_CLOEXEC);
+  const bool synced = fd >= 0 && ::fsync(fd) == 0;
+  if (fd >= 0) ::close(fd);
+  return synced;
+}
+
+}  // namespace
+
+std::string KnownClones::path(const std::string& name) const {
+  static constexpr char kDigits[] = "0123456789ABCDEF";
+  std::string file;
+  for (const char c : name) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (std::isalnum(byte) || c == '_' || c == '-' || (c == '.' && !file.empty())) {
+      file += c;
+    } else {
+      file += '%';
+      file += kDigits[byte >> 4];
+      file += kDigits[byte & 15];
+    }
+  }
+  return dir_ + "/" + file;
+}
+
+Result<std::optional<KnownClone>> KnownClones::find(const std::string& name) const {
+  std::ifstream file(path(name));
+  if (!file) {
+    if (!std::filesystem::exists(path(name))) return std::nullopt;
+    return fail(Errc::unavailable,
+                "record " + path(name) + ": cannot be read: " + std::strerror(errno));
+  }
+  KnownClone clone;
+  for (std::string line; std::getline(file, line);) {
+    const std::size_t equals = line.find('=');
+    if (equals == std::string::npos) continue;
+    const std::string key = line.substr(0, equals);
+    const std::string value = line.substr(equals + 1);
+    if (key == "uuid") clone.uuid = value;
+    if (key == "dest") clone.dest = value;
+    if (key == "meta") clone.meta = value;
+  }
+  return clone;
+}
+
+Result<> KnownClones::remember(const std::string& name, const KnownClone& clone) const {
+  const std::string text = text_of(clone);
+  const std::string target = path(name);
+  std::ostringstream present;
+  present << std::ifstream(target).rdbuf();
+  if (present.str() == text) return {};
+  std::error_code code;
+  std::filesystem::create_directories(dir_, code);
+  const std::string fresh = target + ".new";
+  {
+    std::ofstream file(fresh, std::ios::trunc);
+    file << text;
+  }
+  const bool kept = sync(fresh, O_RDONLY) && ::rename(fresh.c_str(), target.c_str()) == 0 &&
+                    sync(dir_, O_RDONLY | O_DIRECTORY);
+  if (kept) return {};
+  return fail(Errc::unavailable,
+              "record " + target + ": cannot be written: " + std::strerror(errno));
+}
+
+}  // namespace clonedev

@@ -1,0 +1,35 @@
+// What this machine remembers of the clones it has opened: <state_dir>/known/NAME. A clone whose
+// metadata or destination has gone (an unmounted file system, say) must never be started afresh
+// in silence; only this record can tell.
+//
+// Thread: any, one at a time.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "clonedev/error.h"
+
+namespace clonedev {
+
+struct KnownClone {
+  std::string uuid;
+  std::string dest;
+  std::string meta;
+};
+
+class KnownClones {
+ public:
+  explicit KnownClones(const std::string& state_dir) : dir_(state_dir + "/known") {}
+
+  Result<std::optional<KnownClone>> find(const std::string& name) const;
+  // Durable when it returns. The same record again costs nothing.
+  Result<> remember(const std::string& name, const KnownClone& clone) const;
+  // The file to remove in order to forget a clone.
+  std::string path(const std::string& name) const;
+
+ private:
+  std::string dir_;
+};
+
+}  // namespace clonedev

@@ -1,0 +1,195 @@
+#include "io/file_device.h"
+
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <new>
+
+#include "io/iovecs.h"
+
+namespace clonedev {
+namespace {
+
+constexpr std::size_t kMaxIovecs = 1024;  // IOV_MAX
+constexpr std::size_t kMaxTransfer = std::size_t{64} << 20;
+constexpr std::size_t kBounceChunk = std::size_t{1} << 20;
+constexpr std::size_t kZeroChunk = std::size_t{64} << 10;
+
+bool unsupported(int result) { return result == -EOPNOTSUPP || result == -ENOSYS; }
+
+alignas(4096) constinit std::byte zeroes[kZeroChunk] = {};
+
+}  // namespace
+
+FileDevice::FileDevice(Reactor& reactor, BufferPool& pool, ExclusiveFile file, std::uint64_t size)
+    : reactor_(reactor), pool_(pool), file_(std::move(file)), size_(size) {
+  choose_mode();
+}
+
+void FileDevice::choose_mode() {
+  if (file_.block_device()) {
+    int logical = 512;
+    if (::ioctl(file_.fd(), BLKSSZGET, &logical) == 0 && logical > 512) sector_size_ = 4096;
+    ::fsync(file_.fd());  // Nothing of what others wrote through the cache may come back later.
+    drop_page_cache();
+  }
+  const int flags = ::fcntl(file_.fd(), F_GETFL);
+  if (::fcntl(file_.fd(), F_SETFL, flags | O_DIRECT) != 0) return;
+  if (sector_size_ == 512 && direct_works(512)) {
+    direct_ = true;
+  } else if (size_ % 4096 == 0 && direct_works(4096)) {
+    direct_ = true;
+    sector_size_ = 4096;
+  } else {
+    ::fcntl(file_.fd(), F_SETFL, flags & ~O_DIRECT);
+    sector_size_ = 512;
+  }
+}
+
+bool FileDevice::direct_works(std::size_t alignment) const {
+  void* memory = nullptr;
+  if (::posix_memalign(&memory, 4096, 2 * alignment) != 0) return false;
+  // Both the place in the file and the one in memory are aligned to no more than `alignment`.
+  char* odd = static_cast<char*>(memory) + (alignment < 4096 ? alignment : 0);
+  const ssize_t got =
+      ::pread(file_.fd(), odd, alignment, static_cast<off_t>(alignment < 4096 ? alignment : 0));
+  std::free(memory);
+  return got >= 0;
+}
+
+Error FileDevice::error(const char* what, int code, Errc otherwise) const {
+  const Errc kind = code == ENOSPC || code == EDQUOT ? Errc::no_space : otherwise;
+  return {make_error_code(kind), file_.path() + ": " + what + ": " + std::strerror(code)};
+}
+
+Task<Result<>> FileDevice::read(std::uint64_t offset, std::span<const iovec> data) {
+  if (direct_ && !iov_aligned(data, sector_size_)) return bounce(Direction::read, offset, data);
+  return transfer(Direction::read, offset, data);
+}
+
+Task<Result<>> FileDevice::write(std::uint64_t offset, std::span<const iovec> data) {
+  if (direct_ && !iov_aligned(data, sector_size_)) return bounce(Direction::write, offset, data);
+  return transfer(Direction::write, offset, data);
+}
+
+Task<Result<>> FileDevice::transfer(Direction direction, std::uint64_t offset,
+                                    std::span<const iovec> data) {
+  const bool reading = direction == Direction::read;
+  const std::size_t total = iov_length(data);
+  std::size_t done = 0;
+  while (done < total) {
+    const std::vector<iovec> rest = iov_slice(data, done, std::min(total - done, kMaxTransfer));
+    const auto count = static_cast<unsigned>(std::min(rest.size(), kMaxIovecs));
+    int result = 0;
+    if (reading) {
+      result = co_await reactor_.readv(file_.fd(), rest.data(), count, offset + done);
+    } else {
+      result = co_await reactor_.writev(file_.fd(), rest.data(), count, offset + done);
+    }
+    if (result == -EINTR || result == -EAGAIN) continue;
+    if (result == 0) result = -EIO;  // Nothing there although the file was long enough: it shrank.
+    if (result < 0) {
+      co_return fail(error(reading ? "read" : "write", -result,
+                           reading ? Errc::destination_read : Errc::destination_write));
+    }
+    done += static_cast<std::size_t>(result);
+  }
+  co_return Result<>{};
+}
+
+Task<Result<>> FileDevice::bounce(Direction direction, std::uint64_t offset,
+                                  std::span<const iovec> data) {
+  const std::size_t total = iov_length(data);
+  const BufferPool::Buffer buffer =
+      co_await pool_.acquire(std::min(total, kBounceChunk), BufferPool::Use::command);
+  for (std::size_t done = 0; done < total;) {
+    const std::size_t length = std::min(total - done, kBounceChunk);
+    const std::span<std::byte> chunk = buffer.span().first(length);
+    const std::vector<iovec> part = iov_slice(data, done, length);
+    if (direction == Direction::write) iov_copy_out(part, chunk);
+    const iovec whole = to_iovec(chunk);
+    const std::span<const iovec> list(&whole, 1);
+    auto moved = co_await transfer(direction, offset + done, list);
+    if (!moved) co_return moved;
+    if (direction == Direction::read) iov_copy_in(chunk, part);
+    done += length;
+  }
+  co_return Result<>{};
+}
+
+Task<Result<>> FileDevice::flush() {
+  const int result = co_await reactor_.fdatasync(file_.fd());
+  if (result < 0) co_return fail(error("fdatasync", -result, Errc::destination_write));
+  co_return Result<>{};
+}
+
+Task<Result<bool>> FileDevice::try_fallocate(int mode, bool& supported, Extent extent) {
+  if (!supported || extent.empty()) co_return extent.empty();
+  const int result = co_await reactor_.fallocate(file_.fd(), mode | FALLOC_FL_KEEP_SIZE,
+                                                 extent.offset, extent.length);
+  if (result == 0) co_return true;
+  if (!unsupported(result)) co_return fail(error("fallocate", -result, Errc::destination_write));
+  supported = false;
+  co_return false;
+}
+
+// On a block device PUNCH_HOLE is a zeroing unmap, never a discard that leaves what was there
+// (blkdev_fallocate: BLKDEV_ZERO_NOFALLBACK).
+Task<Result<>> FileDevice::zero(Extent extent, bool deallocate) {
+  if (deallocate) {
+    auto punched = co_await try_fallocate(FALLOC_FL_PUNCH_HOLE, can_punch_, extent);
+    if (!punched) co_return fail(punched.error());
+    if (*punched) co_return Result<>{};
+  }
+  auto zeroed = co_await try_fallocate(FALLOC_FL_ZERO_RANGE, can_zero_range_, extent);
+  if (!zeroed) co_return fail(zeroed.error());
+  if (*zeroed) co_return Result<>{};
+  co_return co_await write_zeroes(extent);
+}
+
+Task<Result<>> FileDevice::discard(Extent extent) {
+  auto punched = co_await try_fallocate(FALLOC_FL_PUNCH_HOLE, can_punch_, extent);
+  if (!punched) co_return fail(punched.error());
+  co_return Result<>{};
+}
+
+Task<Result<>> FileDevice::write_zeroes(Extent extent) {
+  while (!extent.empty()) {
+    const std::uint64_t length = std::min<std::uint64_t>(extent.length, kBounceChunk);
+    std::vector<iovec> list;
+    for (std::uint64_t left = length; left > 0; left -= list.back().iov_len) {
+      list.push_back({zeroes, static_cast<std::size_t>(std::min<std::uint64_t>(left, kZeroChunk))});
+    }
+    const std::span<const iovec> data(list);
+    auto written = co_await transfer(Direction::write, extent.offset, data);
+    if (!written) co_return written;
+    extent = {extent.offset + length, extent.length - length};
+  }
+  co_return Result<>{};
+}
+
+Result<> FileDevice::grow(std::uint64_t size) {
+  if (file_.block_device()) {
+    if (file_.size() >= size) return {};
+    return fail(Errc::refused, file_.path() + ": has only " + std::to_string(file_.size()) +
+                                   " bytes, " + std::to_string(size) + " are needed");
+  }
+  if (file_.size() < size) {
+    if (auto resized = file_.resize(size); !resized) return resized;
+  }
+  size_ = std::max(size_, size);
+  return file_.reserve(size);
+}
+
+void FileDevice::drop_page_cache() const {
+  if (file_.block_device()) ::posix_fadvise(file_.fd(), 0, 0, POSIX_FADV_DONTNEED);
+}
+
+}  // namespace clonedev

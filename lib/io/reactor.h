@@ -1,0 +1,132 @@
+// A scheduler with I/O: one thread, one io_uring, an inbox for the other threads.
+//
+// Thread: run() belongs to the thread that calls it; post() and stop() to any; everything else to
+// the running thread. Operations in flight hold the caller's memory until they are resumed.
+#pragma once
+
+#include <liburing.h>
+#include <poll.h>
+#include <sys/uio.h>
+
+#include <atomic>
+#include <concepts>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "clonedev/error.h"
+#include "io/scheduler.h"
+#include "io/task.h"
+
+namespace clonedev {
+
+class Reactor final : public Scheduler {
+ public:
+  static Result<std::unique_ptr<Reactor>> create();
+  ~Reactor() override;
+
+  // Runs `work` on the reactor thread, soon. Thread: any.
+  void post(std::function<void()> work);
+  // Serves until stop() was called and nothing is ready.
+  void run();
+  void stop();
+  // Runs one task to its end in the calling thread; for start-up, tools and tests.
+  template <class T>
+  T run(Task<T> task) {
+    loop([&task] { return task.done(); });
+    return task.take();
+  }
+
+  // The same for a task that is yet to be started: tasks are eager and need a scheduler.
+  template <std::invocable F>
+  auto run(F start) {
+    const Running scope(this);
+    return run(start());
+  }
+
+  // co_await gives the completion's result: >= 0 or -errno, as in io_uring_enter(2).
+  class Operation;
+  Operation readv(int fd, const iovec* data, unsigned count, std::uint64_t offset);
+  Operation writev(int fd, const iovec* data, unsigned count, std::uint64_t offset);
+  Operation fdatasync(int fd);
+  Operation fallocate(int fd, int mode, std::uint64_t offset, std::uint64_t length);
+
+  // Waits until a descriptor is ready, somebody wakes the watch, or a deadline passes.
+  class Watch;
+
+ private:
+  struct Pending {
+    std::coroutine_handle<> waiter;
+    int result = 0;
+  };
+
+  Reactor() = default;
+  Result<> start();
+  void loop(const std::function<bool()>& done);
+  io_uring_sqe* next_sqe();
+  void submit_and_wait();
+  void reap();
+  void drain_inbox();
+  void arm_doorbell();
+
+  io_uring ring_{};
+  bool ring_ready_ = false;
+  int doorbell_ = -1;         // eventfd
+  Pending doorbell_pending_;  // its poll; has no waiter
+  bool doorbell_armed_ = false;
+  std::atomic<bool> stopping_ = false;
+
+  std::mutex inbox_mutex_;
+  std::vector<std::function<void()>> inbox_;  // protected by inbox_mutex_
+  std::vector<std::function<void()>> taken_;  // reactor thread only
+};
+
+class Reactor::Operation {
+ public:
+  bool await_ready() const { return false; }
+  void await_suspend(std::coroutine_handle<> handle);
+  int await_resume() const { return pending_.result; }
+
+ private:
+  friend class Reactor;
+  struct Arguments {
+    int fd = -1;
+    const iovec* data = nullptr;
+    unsigned count = 0;
+    int mode = 0;
+    std::uint64_t offset = 0;
+    std::uint64_t length = 0;
+  };
+  using Prepare = void (*)(io_uring_sqe*, const Arguments&);
+  Operation(Reactor& reactor, Prepare prepare, Arguments arguments)
+      : reactor_(reactor), prepare_(prepare), arguments_(arguments) {}
+
+  Reactor& reactor_;
+  Prepare prepare_;
+  Arguments arguments_;
+  Pending pending_;
+};
+
+class Reactor::Watch {
+ public:
+  Watch(Reactor& reactor, int fd) : reactor_(reactor), fd_(fd) {}
+  Watch(const Watch&) = delete;
+  Watch& operator=(const Watch&) = delete;
+
+  // The poll(2) events that are there, or 0 when woken or out of time.
+  Task<int> wait(short events, TimePoint deadline);
+  // Ends the wait under way, or the next one.
+  void wake();
+
+ private:
+  class Poll;
+  struct Deadline;
+  Reactor& reactor_;
+  int fd_;
+  Pending* polling_ = nullptr;
+  bool woken_ = false;
+};
+
+}  // namespace clonedev

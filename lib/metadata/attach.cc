@@ -1,0 +1,146 @@
+// MetadataStore::attach(): who may use the metadata, and which of durable and live map counts.
+//
+//   clean                               the durable map; a new live map
+//   not clean, this machine, this boot  the daemon died: the live map, which must be there
+//   not clean, this machine, other boot power loss: the durable map; a new live map
+//   not clean, another machine          refused
+//
+// The live map carries the id before the superblock does, so that at every instant one of its two
+// ids is the one in the superblock.
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "metadata/metadata_store.h"
+
+namespace clonedev {
+namespace {
+
+enum class Start { fresh, adopt };
+
+Result<Start> decide(const Superblock& superblock, const HostIds& ids) {
+  if (superblock.clean) return Start::fresh;
+  if (superblock.machine_id == ids.machine) {
+    return superblock.boot_id == ids.boot ? Start::adopt : Start::fresh;
+  }
+  return fail(Errc::refused,
+              fmt::format("{}: it is attached, or was not detached cleanly, by another machine "
+                          "(machine id {}): detach it there, or, when that machine is certainly "
+                          "off, clonectl repair --take-over",
+                          superblock.name, id_text(superblock.machine_id)));
+}
+
+Result<std::unique_ptr<LiveMap>> adopt(const Superblock& superblock, const std::string& dir,
+                                       std::size_t pages) {
+  auto live = LiveMap::adopt(dir, superblock.uuid, superblock.attach_id, pages);
+  if (live || live.error().code == make_error_code(Errc::live_map_full)) return live;
+  return fail(Errc::refused,
+              fmt::format("{}: it was in use in this boot and was not detached cleanly, and its "
+                          "live map is missing or not usable ({}): acknowledged writes may be "
+                          "missing from the metadata: bring that file back, or clonectl repair",
+                          superblock.name, live.error().message()));
+}
+
+// Makes the live map say what the durable one says.
+Result<> fill(LiveMap& live, std::size_t page, const PageWords& words) {
+  if (!live.allocate(page, 0)) {
+    return fail(Errc::live_map_full,
+                "the tmpfs of the live maps is full: make it larger, or detach another clone");
+  }
+  std::copy(words.begin(), words.end(), live.words(page).begin());
+  live.set_kind(page, PageKind::mixed);
+  return {};
+}
+
+// A process that died in the middle of a change leaves pages mixed that are not.
+void collapse(LiveMap& live, const Geometry& geometry) {
+  for (std::size_t page = 0; page < live.pages(); ++page) {
+    if (live.kind(page) != PageKind::mixed) continue;
+    const PageContent content = copy_of(live, page, blocks_in_page(geometry, page));
+    if (content.kind != PageKind::mixed) live.set_kind(page, content.kind);
+  }
+}
+
+// The uniform pages, of which load() does not tell.
+void take_uniform(const PageTable& table, Start start, LiveMap& live, DurablePages& durable) {
+  for (std::size_t page = 0; page < live.pages(); ++page) {
+    const PageKind kind = table.kind(page);
+    if (kind == PageKind::mixed) continue;
+    if (start == Start::adopt) {
+      durable.adopt(page, PageContent{kind, nullptr});
+    } else if (kind != PageKind::origin) {
+      live.set_kind(page, kind);
+    }
+  }
+}
+
+Result<> check_complete(const Superblock& superblock, const PageTable& table, std::size_t pages) {
+  if (!superblock.complete) return {};
+  for (std::size_t page = 0; page < pages; ++page) {
+    if (table.kind(page) == PageKind::destination) continue;
+    return fail(Errc::damaged,
+                fmt::format("{}: marked complete, but some blocks still need the origin: the "
+                            "metadata are damaged: restore them from a backup",
+                            superblock.name));
+  }
+  return {};
+}
+
+}  // namespace
+
+Task<Result<std::unique_ptr<MetadataStore>>> MetadataStore::attach(BlockDevice& device,
+                                                                   Superblock superblock,
+                                                                   std::string live_dir,
+                                                                   HostIds ids) {
+  const Geometry geometry(superblock.size_bytes, superblock.region_size);
+  const std::size_t pages = pages_for(superblock.size_bytes);
+  const auto start = decide(superblock, ids);
+  if (!start) co_return fail(start.error());
+  // A dead daemon may have written the superblock that was just read without having flushed it.
+  // The next write goes over the one before it: this one must be safe by then.
+  if (auto outcome = co_await flush_units(device); !outcome) co_return fail(outcome.error());
+
+  const Id next = random_id();
+  auto live = *start == Start::adopt ? adopt(superblock, live_dir, pages)
+                                     : LiveMap::create(live_dir, superblock.uuid, next, pages);
+  if (!live) co_return fail(live.error());
+  LiveMap& map = **live;
+  if (*start == Start::adopt) collapse(map, geometry);
+
+  DurablePages durable(geometry, map);
+  const PageTable::PageSink sink = [&](std::size_t page, const PageWords& words) -> Result<> {
+    if (*start == Start::fresh) return fill(map, page, words);
+    durable.adopt(page, PageContent{PageKind::mixed, std::make_unique<PageWords>(words)});
+    return {};
+  };
+  auto table = co_await PageTable::load(device, superblock, sink);
+  Result<> sound;
+  if (table) {
+    sound = check_complete(superblock, *table, pages);
+  } else {
+    sound = fail(table.error());
+  }
+  if (!sound) {
+    if (*start == Start::fresh) map.remove();
+    co_return fail(sound.error());
+  }
+  take_uniform(*table, *start, map, durable);
+
+  Parts parts{std::move(*live), std::move(durable), std::move(*table)};
+  std::unique_ptr<MetadataStore> store(
+      new MetadataStore(device, std::move(superblock), std::move(parts)));
+  Superblock attached = store->superblock_;
+  attached.clean = false;
+  attached.attach_id = next;
+  attached.boot_id = ids.boot;
+  attached.machine_id = ids.machine;
+  map.propose_id(next);
+  // When this fails, the live map stays: the superblock may have become durable nevertheless.
+  auto outcome = co_await store->put_superblock(std::move(attached));
+  if (!outcome) co_return fail(outcome.error());
+  map.confirm_id();
+  co_return store;
+}
+
+}  // namespace clonedev

@@ -1,0 +1,265 @@
+#include "metadata/live_map.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <cstring>
+
+#include "metadata/layout.h"
+#include "metadata/page_content.h"
+
+namespace clonedev {
+
+// Native byte order: the file never leaves the boot that made it.
+struct LiveMap::Header {
+  std::array<char, 8> magic;
+  std::uint32_t version;
+  std::uint32_t reserved0;
+  Id uuid;
+  std::array<Id, 2> attach_ids;
+  std::uint64_t pages;
+  std::uint64_t base;
+  std::array<std::byte, 1968> reserved1;
+  std::array<Caw, kCaws> caws;
+};
+
+namespace {
+
+constexpr std::array<char, 8> kLiveMagic{'t', 'c', 'm', 'u', 'l', 'i', 'v', 'e'};
+constexpr std::uint32_t kLiveVersion = 1;
+
+template <class T>
+void publish(T& place, T value) {
+  std::atomic_ref(place).store(value, std::memory_order_release);
+}
+
+template <class T>
+T observe(T& place) {
+  return std::atomic_ref(place).load(std::memory_order_acquire);
+}
+
+bool allocate_range(int fd, std::size_t offset, std::size_t length) {
+  int outcome = 0;
+  do {
+    outcome = fallocate(fd, 0, static_cast<off_t>(offset), static_cast<off_t>(length));
+  } while (outcome != 0 && errno == EINTR);
+  return outcome == 0;
+}
+
+tl::unexpected<Error> failed(Errc code, const std::string& path, const char* what) {
+  const int error = errno;
+  return fail(error == ENOSPC ? Errc::live_map_full : code,
+              fmt::format("{}: the live map cannot be {}: {}", path, what, std::strerror(error)));
+}
+
+}  // namespace
+
+std::string LiveMap::path_of(const std::string& dir, const Id& uuid) {
+  return dir + "/" + id_text(uuid) + ".live";
+}
+
+std::size_t LiveMap::base_of(std::size_t pages) {
+  return kUnitBytes + Geometry::divide_up(pages, kUnitBytes) * kUnitBytes;
+}
+
+LiveMap::Header& LiveMap::header() const { return *reinterpret_cast<Header*>(memory_); }
+
+std::uint8_t& LiveMap::kind_byte(std::size_t page) const {
+  return reinterpret_cast<std::uint8_t&>(memory_[kUnitBytes + page]);
+}
+
+LiveMap::~LiveMap() {
+  if (memory_) munmap(memory_, base_of(pages_) + pages_ * kPageBytes);
+  close(fd_);
+}
+
+Result<> LiveMap::map() {
+  void* memory = mmap(nullptr, base_of(pages_) + pages_ * kPageBytes, PROT_READ | PROT_WRITE,
+                      MAP_SHARED, fd_, 0);
+  if (memory == MAP_FAILED) return failed(Errc::unavailable, path_, "mapped");
+  memory_ = static_cast<std::byte*>(memory);
+  return {};
+}
+
+Result<> LiveMap::fill_header(const Id& uuid, const Id& attach_id) {
+  static_assert(sizeof(Header) == kUnitBytes && offsetof(Header, attach_ids) == 32 &&
+                offsetof(Header, pages) == 64 && offsetof(Header, caws) == 2048);
+  const std::size_t size = base_of(pages_) + pages_ * kPageBytes;
+  if (ftruncate(fd_, static_cast<off_t>(size)) != 0 || !allocate_range(fd_, 0, base_of(pages_))) {
+    return failed(Errc::unavailable, path_, "given memory");
+  }
+  if (const auto mapped = map(); !mapped) return mapped;
+  Header& head = header();
+  head.magic = kLiveMagic;
+  head.version = kLiveVersion;
+  head.uuid = uuid;
+  head.attach_ids = {attach_id, attach_id};
+  head.pages = pages_;
+  head.base = base_of(pages_);
+  return {};
+}
+
+Result<std::unique_ptr<LiveMap>> LiveMap::create(const std::string& dir, const Id& uuid,
+                                                 const Id& attach_id, std::size_t pages) {
+  const std::string path = path_of(dir, uuid);
+  const std::string temporary = path + ".new";
+  if (unlink(temporary.c_str()) != 0 && errno != ENOENT) {
+    return failed(Errc::unavailable, temporary, "replaced");
+  }
+  const int fd = open(temporary.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+  if (fd < 0) return failed(Errc::unavailable, temporary, "created");
+  std::unique_ptr<LiveMap> live(new LiveMap(path, fd, pages));
+  auto outcome = live->fill_header(uuid, attach_id);
+  if (outcome && rename(temporary.c_str(), path.c_str()) != 0) {
+    outcome = failed(Errc::unavailable, path, "put in place");
+  }
+  if (outcome) return live;
+  unlink(temporary.c_str());
+  return fail(outcome.error());
+}
+
+Result<std::unique_ptr<LiveMap>> LiveMap::adopt(const std::string& dir, const Id& uuid,
+                                                const Id& attach_id, std::size_t pages) {
+  const std::string path = path_of(dir, uuid);
+  const int fd = open(path.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+  if (fd < 0) return failed(Errc::unavailable, path, "opened");
+  std::unique_ptr<LiveMap> live(new LiveMap(path, fd, pages));
+  if (const auto sound = live->check_header(uuid, attach_id); !sound) return fail(sound.error());
+  if (const auto sound = live->check_pages(); !sound) return fail(sound.error());
+  live->read_caws();
+  return live;
+}
+
+Result<> LiveMap::check_header(const Id& uuid, const Id& attach_id) {
+  struct stat file {};
+  if (fstat(fd_, &file) != 0) return failed(Errc::unavailable, path_, "looked at");
+  const std::size_t size = base_of(pages_) + pages_ * kPageBytes;
+  if (!S_ISREG(file.st_mode) || file.st_uid != geteuid() ||
+      file.st_size != static_cast<off_t>(size)) {
+    return fail(Errc::damaged,
+                fmt::format("{}: not a live map of {} bytes owned by this user", path_, size));
+  }
+  if (!allocate_range(fd_, 0, base_of(pages_))) return failed(Errc::unavailable, path_, "read");
+  if (const auto mapped = map(); !mapped) return mapped;
+  Header& head = header();
+  if (head.magic != kLiveMagic || head.version != kLiveVersion || head.pages != pages_ ||
+      head.base != base_of(pages_)) {
+    return fail(Errc::damaged, fmt::format("{}: its header is not that of this live map", path_));
+  }
+  if (head.uuid != uuid || std::find(head.attach_ids.begin(), head.attach_ids.end(), attach_id) ==
+                               head.attach_ids.end()) {
+    return fail(Errc::foreign,
+                fmt::format("{}: it belongs to another clone or another use of it", path_));
+  }
+  head.attach_ids[0] = attach_id;  // An adoption that died between its last two steps.
+  return {};
+}
+
+Result<> LiveMap::check_pages() {
+  for (std::size_t page = 0; page < pages_; ++page) {
+    const std::uint8_t kind = kind_byte(page);
+    if (kind > static_cast<std::uint8_t>(PageKind::mixed)) {
+      return fail(Errc::damaged, fmt::format("{}: page {} has the kind {}", path_, page, kind));
+    }
+    if (static_cast<PageKind>(kind) != PageKind::mixed) {
+      idle_.insert(idle_.end(), page);
+      continue;
+    }
+    if (!allocate_range(fd_, base_of(pages_) + page * kPageBytes, kPageBytes)) {
+      return failed(Errc::unavailable, path_, "read");
+    }
+    PageWords copy;
+    std::copy_n(words(page).begin(), copy.size(), copy.begin());
+    if (const char* fault = fault_of(copy, kBlocksPerPage)) {
+      return fail(Errc::damaged, fmt::format("{}: page {}: {}", path_, page, fault));
+    }
+  }
+  reclaim();
+  return {};
+}
+
+PageKind LiveMap::kind(std::size_t page) const {
+  return static_cast<PageKind>(observe(kind_byte(page)));
+}
+
+StatePages::Words LiveMap::words(std::size_t page) {
+  std::byte* slot = memory_ + base_of(pages_) + page * kPageBytes;
+  return Words(reinterpret_cast<std::uint64_t*>(slot), kWordsPerPage);
+}
+
+bool LiveMap::allocate(std::size_t page, std::uint64_t fill) {
+  if (!allocate_range(fd_, base_of(pages_) + page * kPageBytes, kPageBytes)) return false;
+  idle_.insert(page);
+  for (std::uint64_t& word : words(page)) {
+    std::atomic_ref(word).store(fill, std::memory_order_relaxed);
+  }
+  return true;
+}
+
+void LiveMap::set_kind(std::size_t page, PageKind kind) {
+  const PageKind before = this->kind(page);
+  publish(kind_byte(page), static_cast<std::uint8_t>(kind));
+  if (kind == PageKind::mixed) {
+    idle_.erase(page);
+  } else if (before == PageKind::mixed) {
+    idle_.insert(page);
+  }
+}
+
+void LiveMap::reclaim() {
+  while (!idle_.empty()) {
+    const std::size_t first = *idle_.begin();
+    std::size_t end = first;
+    while (!idle_.empty() && *idle_.begin() == end) {
+      idle_.erase(idle_.begin());
+      ++end;
+    }
+    // If this fails, the memory stays allocated, which is harmless.
+    fallocate(fd_, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+              static_cast<off_t>(base_of(pages_) + first * kPageBytes),
+              static_cast<off_t>((end - first) * kPageBytes));
+  }
+}
+
+void LiveMap::propose_id(const Id& next) { header().attach_ids[1] = next; }
+
+void LiveMap::confirm_id() { header().attach_ids[0] = header().attach_ids[1]; }
+
+void LiveMap::remember_caw(std::uint64_t offset, std::uint64_t compare_hash,
+                           std::uint64_t write_hash) {
+  Caw& record = header().caws[next_caw_ % kCaws];
+  publish(record.serial, std::uint64_t{0});
+  publish(record.offset, offset);
+  publish(record.compare_hash, compare_hash);
+  publish(record.write_hash, write_hash);
+  publish(record.serial, next_caw_);
+  ++next_caw_;
+}
+
+void LiveMap::read_caws() {
+  for (const Caw& record : header().caws) {
+    if (record.serial == 0) continue;
+    earlier_caws_.push_back(record);
+    next_caw_ = std::max(next_caw_, record.serial + 1);
+  }
+}
+
+bool LiveMap::caw_done_before(std::uint64_t offset, std::uint64_t compare_hash,
+                              std::uint64_t write_hash) {
+  const auto it = std::find_if(earlier_caws_.begin(), earlier_caws_.end(), [&](const Caw& caw) {
+    return caw.offset == offset && caw.compare_hash == compare_hash && caw.write_hash == write_hash;
+  });
+  if (it == earlier_caws_.end()) return false;
+  earlier_caws_.erase(it);
+  return true;
+}
+
+void LiveMap::remove() { unlink(path_.c_str()); }
+
+}  // namespace clonedev

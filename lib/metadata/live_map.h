@@ -1,0 +1,96 @@
+// The live map: the states of all blocks, and the last COMPARE AND WRITEs, in a shared mapping of
+// a file on tmpfs. It survives the death of the process, not of the machine (I13).
+//
+//   unit 0      header: magic, version, clone, two attach ids, pages, COMPARE AND WRITE memory
+//   units 1..   one byte for the kind of each page
+//   then        a slot of 4 KiB for each page; only those of mixed pages take memory
+//
+// Between any two instructions the file is valid: a page is allocated and filled before one store
+// publishes it as mixed, and published as uniform before its memory goes. Memory is allocated
+// with fallocate() before it is touched, so a full tmpfs is an answer and never a SIGBUS.
+//
+// Slots of pages that became uniform stay allocated until reclaim(): another thread may be
+// looking at a word of one at that moment.
+//
+// Thread: one writer; kind() and words() of mixed pages may be read by any thread.
+#pragma once
+
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "clonedev/error.h"
+#include "core/state_pages.h"
+#include "metadata/host_ids.h"
+
+namespace clonedev {
+
+class LiveMap final : public StatePages {
+ public:
+  static std::string path_of(const std::string& dir, const Id& uuid);
+
+  // A new one, all `origin`; replaces a left-over file of that name.
+  static Result<std::unique_ptr<LiveMap>> create(const std::string& dir, const Id& uuid,
+                                                 const Id& attach_id, std::size_t pages);
+  // The one that an earlier process left; it must be of this clone, carry this attach id as one of
+  // its two, and be sound. Errc::unavailable when there is none, Errc::foreign, Errc::damaged.
+  static Result<std::unique_ptr<LiveMap>> adopt(const std::string& dir, const Id& uuid,
+                                                const Id& attach_id, std::size_t pages);
+  ~LiveMap() override;
+  LiveMap(const LiveMap&) = delete;
+  LiveMap& operator=(const LiveMap&) = delete;
+
+  std::size_t pages() const override { return pages_; }
+  PageKind kind(std::size_t page) const override;
+  Words words(std::size_t page) override;
+  bool allocate(std::size_t page, std::uint64_t fill) override;
+  void set_kind(std::size_t page, PageKind kind) override;
+  // Gives the memory of pages that are not mixed any more back.
+  void reclaim();
+
+  // Adoption, step by step: the next id beside the one that the superblock has; the superblock
+  // with the next id made durable; the next id alone.
+  void propose_id(const Id& next);
+  void confirm_id();
+
+  // A COMPARE AND WRITE has landed and is about to be acknowledged.
+  void remember_caw(std::uint64_t offset, std::uint64_t compare_hash, std::uint64_t write_hash);
+  // Whether one of the last 64 of an earlier process was this one. Each counts once in a process.
+  // Meant for a command that would fail now, while the ring is executed again after a restart.
+  bool caw_done_before(std::uint64_t offset, std::uint64_t compare_hash, std::uint64_t write_hash);
+
+  // Removes the file; the mapping lives on until the destructor.
+  void remove();
+
+ private:
+  struct Header;
+  struct Caw {
+    std::uint64_t offset;
+    std::uint64_t compare_hash;
+    std::uint64_t write_hash;
+    std::uint64_t serial;  // 0: empty, or being written.
+  };
+  static constexpr std::size_t kCaws = 64;
+
+  LiveMap(std::string path, int fd, std::size_t pages)
+      : path_(std::move(path)), fd_(fd), pages_(pages) {}
+  static std::size_t base_of(std::size_t pages);
+  Result<> map();
+  Result<> fill_header(const Id& uuid, const Id& attach_id);
+  Result<> check_header(const Id& uuid, const Id& attach_id);
+  Result<> check_pages();
+  void read_caws();
+  Header& header() const;
+  std::uint8_t& kind_byte(std::size_t page) const;
+
+  std::string path_;
+  int fd_;
+  std::size_t pages_;
+  std::byte* memory_ = nullptr;
+  std::set<std::size_t> idle_;  // Not mixed, but with memory.
+  std::uint64_t next_caw_ = 1;
+  std::vector<Caw> earlier_caws_;
+};
+
+}  // namespace clonedev

@@ -1,0 +1,148 @@
+#include "metadata/superblock.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <vector>
+
+#include "core/log.h"
+#include "metadata/disk_format.h"
+#include "metadata/unit_io.h"
+
+namespace clonedev {
+namespace {
+
+// File systems and volume managers that keep clear of the first sectors still sign within this.
+constexpr std::uint64_t kHeadUnits = 32;
+
+using Head = std::vector<Unit>;
+using MaybeSuperblock = Result<std::optional<Superblock>>;
+
+Task<Result<Head>> read_head(BlockDevice& device) {
+  Head head(std::min(device.size() / kUnitBytes, kHeadUnits));
+  std::vector<UnitTransfer> transfers;
+  for (std::size_t i = 0; i < head.size(); ++i) transfers.push_back({i, &head[i]});
+  if (auto outcome = co_await read_units(device, transfers); !outcome) {
+    co_return fail(outcome.error());
+  }
+  co_return head;
+}
+
+bool all_zero(const Unit& unit) {
+  return std::all_of(unit.bytes.begin(), unit.bytes.end(),
+                     [](std::byte b) { return b == std::byte{0}; });
+}
+
+tl::unexpected<Error> foreign() {
+  return fail(Errc::foreign,
+              "metadata: holds something that is not tcmu-clone metadata: name another file or "
+              "device, or create the clone with init=overwrite to lose what is there");
+}
+
+// Neither slot is sealed and at least one holds something.
+tl::unexpected<Error> refuse(SlotContent first, SlotContent second) {
+  if (first != SlotContent::torn && second != SlotContent::torn) return foreign();
+  if (first == SlotContent::blank || second == SlotContent::blank) {
+    return fail(Errc::damaged,
+                "metadata: one superblock slot has a wrong checksum and the other is blank: its "
+                "creation was interrupted, or it was damaged since: if this clone was never in "
+                "use, create it again with init=overwrite, else restore it from a backup");
+  }
+  return fail(Errc::damaged,
+              "metadata: no superblock slot is valid (wrong checksum): the metadata are damaged: "
+              "restore them from a backup");
+}
+
+MaybeSuperblock check_device(Superblock superblock, const BlockDevice& device) {
+  if (superblock.units > device.size() / kUnitBytes) {
+    return fail(Errc::damaged,
+                fmt::format("metadata: cut short: the superblock says {} bytes, there are only "
+                            "{}: restore the file from a backup",
+                            superblock.units * kUnitBytes, device.size()));
+  }
+  return superblock;
+}
+
+MaybeSuperblock newer_of(const Superblock& a, const Superblock& b) {
+  if (a.uuid != b.uuid || a.size_bytes != b.size_bytes || a.units != b.units) {
+    return fail(Errc::damaged,
+                "metadata: the two superblock slots belong to different clones: restore the "
+                "metadata from a backup");
+  }
+  return a.sequence > b.sequence ? a : b;
+}
+
+MaybeSuperblock choose(const Head& head, const BlockDevice& device) {
+  const SlotContent content[] = {look_at_slot(head[0], 0), look_at_slot(head[1], 1)};
+  std::vector<Superblock> found;
+  for (const std::uint64_t slot : {0, 1}) {
+    if (content[slot] != SlotContent::sealed) continue;
+    auto superblock = unpack_superblock(head[slot], slot);
+    if (!superblock) return fail(superblock.error());
+    found.push_back(std::move(*superblock));
+  }
+  if (found.empty()) return refuse(content[0], content[1]);
+  if (found.size() == 2) {
+    auto newer = newer_of(found[0], found[1]);
+    return newer ? check_device(std::move(**newer), device) : newer;
+  }
+  log_line(LOG_WARNING,
+           "metadata of {}: superblock slot {} is {}, as after a power cut while it was written; "
+           "using slot {} (sequence {})",
+           found[0].name, 1 - found[0].sequence % kSuperblockSlots,
+           content[1 - found[0].sequence % kSuperblockSlots] == SlotContent::blank ? "blank"
+                                                                                   : "not valid",
+           found[0].sequence % kSuperblockSlots, found[0].sequence);
+  return check_device(std::move(found[0]), device);
+}
+
+Task<Result<>> write_head(BlockDevice& device, std::vector<Unit>& head) {
+  std::vector<UnitTransfer> transfers;
+  for (std::size_t i = 0; i < head.size(); ++i) transfers.push_back({i, &head[i]});
+  if (auto outcome = co_await write_units(device, transfers); !outcome) co_return outcome;
+  co_return co_await flush_units(device);
+}
+
+}  // namespace
+
+Task<MaybeSuperblock> read_superblock(BlockDevice& device) {
+  auto head = co_await read_head(device);
+  if (!head) co_return fail(head.error());
+  if (std::all_of(head->begin(), head->end(), all_zero)) co_return std::nullopt;
+  if (head->size() < kSuperblockSlots) co_return foreign();
+  co_return choose(*head, device);
+}
+
+Task<Result<>> write_superblock(BlockDevice& device, const Superblock& superblock) {
+  const auto unit = std::make_unique<Unit>();
+  pack(superblock, *unit);
+  const UnitTransfer transfer{superblock.sequence % kSuperblockSlots, unit.get()};
+  const std::span<const UnitTransfer> transfers(&transfer, 1);
+  if (auto outcome = co_await write_units(device, transfers); !outcome) co_return outcome;
+  co_return co_await flush_units(device);
+}
+
+Task<Result<>> format(BlockDevice& device, Superblock superblock) {
+  superblock.units = units_for(superblock.size_bytes);
+  superblock.depth = depth_for(pages_for(superblock.size_bytes));
+  superblock.clean = true;
+  superblock.complete = false;
+  superblock.needs_check = false;
+  superblock.reason.clear();
+  superblock.attach_id = superblock.boot_id = superblock.machine_id = Id{};
+  superblock.roots = {};
+  superblock.sequence = 1;
+  if (auto fits = check_device(superblock, device); !fits) {
+    co_return fail(Errc::no_space, fmt::format("metadata: {} bytes are needed, there are only {}",
+                                               superblock.units * kUnitBytes, device.size()));
+  }
+  // No old slot may be left that a crash could bring back beside a new one.
+  if (auto outcome = co_await flush_units(device); !outcome) co_return outcome;
+  std::vector<Unit> zeroes(std::min(superblock.units, kHeadUnits));
+  if (auto outcome = co_await write_head(device, zeroes); !outcome) co_return outcome;
+  if (auto outcome = co_await write_superblock(device, superblock); !outcome) co_return outcome;
+  superblock.sequence = 2;
+  co_return co_await write_superblock(device, superblock);
+}
+
+}  // namespace clonedev

@@ -1,0 +1,241 @@
+#include "origin/origin_link.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "core/log.h"
+
+namespace clonedev {
+namespace {
+
+using TimePoint = Scheduler::TimePoint;
+using Duration = Scheduler::Duration;
+using std::chrono::milliseconds;
+
+constexpr unsigned kTries = 3;  // Of a read the origin answers with an error.
+constexpr milliseconds kRetryPauses[kTries - 1] = {milliseconds(50), milliseconds(250)};
+constexpr milliseconds kLookAfter(1000);
+
+bool final_verdict(const Error& error) {
+  return error.code == Errc::foreign || error.code == Errc::refused ||
+         error.code == Errc::bad_config;
+}
+
+}  // namespace
+
+OriginLink::OriginLink(std::string name, OriginFactory factory, std::optional<Binding> expected,
+                       Pace pace)
+    : name_(std::move(name)),
+      factory_(std::move(factory)),
+      pace_(pace),
+      binding_(std::move(expected)),
+      pause_(pace.first_pause) {}
+
+OriginLink::OriginLink(std::string name, OriginFactory factory, std::optional<Binding> expected)
+    : OriginLink(std::move(name), std::move(factory), std::move(expected), Pace()) {}
+
+OriginLink::~OriginLink() { assert(!attempt_ && gate_.idle() && "close() it first"); }
+
+TimePoint OriginLink::now() const { return scheduler_ ? scheduler_->now() : TimePoint::min(); }
+
+void OriginLink::start() {
+  scheduler_ = &Scheduler::current();
+  apart_since_ = now();
+  spawn(maintain());
+}
+
+Task<Result<>> OriginLink::open(TimePoint give_up) {
+  const auto inside = gate_.enter();
+  start();
+  while (!current_ && !closing_) {
+    if (verdict_ && (final_verdict(*verdict_) || now() >= give_up)) co_return fail(*verdict_);
+    co_await news_.wait();
+  }
+  if (closing_) co_return fail(Errc::closed, fmt::format("origin {}: closed", name_));
+  co_return Result<>();
+}
+
+Task<> OriginLink::maintain() {
+  const auto inside = gate_.enter();
+  while (!closing_) {
+    const std::shared_ptr<Origin> origin(factory_());
+    attempt_ = origin;
+    auto verdict = co_await bring_up(*origin);
+    if (verdict && !closing_) {
+      publish(origin);
+      co_await watch_over(*origin);
+      lose(*origin);
+    } else if (!closing_) {
+      attempt_failed(verdict.error());
+    }
+    co_await origin->close();
+    attempt_.reset();
+    if (closing_) break;
+    const TimePoint next = now() + next_pause();
+    co_await stop_.wait_until(next);
+  }
+}
+
+Task<Result<>> OriginLink::bring_up(Origin& origin) {
+  if (auto opened = co_await origin.open(); !opened) co_return fail(opened.error());
+  auto identity = co_await origin.identity();
+  if (!identity) co_return fail(identity.error());
+  const Binding found{origin.size(), std::move(*identity)};
+  co_return compare(found);
+}
+
+Result<> OriginLink::compare(const Binding& found) {
+  if (!binding_) binding_ = found;
+  if (*binding_ == found) return {};
+  return fail(Errc::foreign,
+              fmt::format("origin changed: {}: this clone belongs to {} ({} bytes), but found is "
+                          "{} ({} bytes): bring the right one back, or rebind the clone after a "
+                          "deliberate move",
+                          name_, binding_->identity, binding_->size, found.identity, found.size));
+}
+
+void OriginLink::publish(const std::shared_ptr<Origin>& origin) {
+  current_ = origin;
+  verdict_.reset();
+  down_since_.reset();
+  lost_.reset();
+  if (!logged_.empty()) log_line(LOG_NOTICE, "origin {}: connected again", name_);
+  logged_.clear();
+  news_.wake_all();
+}
+
+// An idle connection breaks without anybody reading from it, so it is looked at now and then.
+Task<> OriginLink::watch_over(const Origin& origin) {
+  while (!closing_ && current_.get() == &origin && origin.state() == Origin::State::connected) {
+    const TimePoint next = now() + kLookAfter;
+    co_await lost_.wait_until(next);
+  }
+}
+
+void OriginLink::lose(const Origin& origin) {
+  if (current_.get() != &origin) return;
+  current_.reset();
+  apart_since_ = now();
+  if (!origin.last_error().empty()) last_error_ = origin.last_error();
+  lost_.set();
+}
+
+void OriginLink::attempt_failed(const Error& error) {
+  ++errors_;
+  note(error);
+  verdict_ = error;
+  if (!down_since_) down_since_ = now();
+  if (logged_ != error.context) log_line(LOG_WARNING, "{}; trying again", error.message());
+  logged_ = error.context;
+  news_.wake_all();
+}
+
+Duration OriginLink::next_pause() {
+  const Duration base = pause_;
+  pause_ = std::min(pause_ * 2, pace_.longest_pause);
+  std::uniform_int_distribution<Duration::rep> spread(base.count() / 2, base.count());
+  return Duration(spread(jitter_));
+}
+
+Task<Result<>> OriginLink::read(std::uint64_t offset, std::span<std::byte> buffer,
+                                TimePoint give_up) {
+  const auto inside = gate_.enter();
+  for (unsigned tries = 0;;) {
+    auto origin = co_await connected_origin(give_up);
+    if (!origin) co_return fail(origin.error());
+    const auto done = co_await (*origin)->read(offset, buffer);
+    if (done) {
+      bytes_read_ += buffer.size();
+      pause_ = pace_.first_pause;
+      co_return Result<>();
+    }
+    Error error = done.error();
+    auto again = co_await after_failure(**origin, std::move(error), tries, give_up);
+    if (!again) co_return fail(again.error());
+  }
+}
+
+Task<Result<std::vector<OriginExtent>>> OriginLink::extents(Extent range, TimePoint give_up) {
+  const auto inside = gate_.enter();
+  for (unsigned tries = 0;;) {
+    auto origin = co_await connected_origin(give_up);
+    if (!origin) co_return fail(origin.error());
+    auto answer = co_await (*origin)->extents(range);
+    if (answer) co_return std::move(answer);
+    Error error = answer.error();
+    auto again = co_await after_failure(**origin, std::move(error), tries, give_up);
+    if (!again) co_return fail(again.error());
+  }
+}
+
+// Success: try again. The pause after an error of the origin is cut short by close().
+Task<Result<>> OriginLink::after_failure(const Origin& origin, Error error, unsigned& tries,
+                                         TimePoint give_up) {
+  ++errors_;
+  if (closing_) co_return fail(Errc::closed, fmt::format("origin {}: closed", name_));
+  note(error);
+  if (error.code != Errc::origin_read) {
+    lose(origin);
+    co_return Result<>();
+  }
+  if (++tries >= kTries || now() >= give_up) co_return fail(std::move(error));
+  const TimePoint next = std::min(give_up, now() + kRetryPauses[tries - 1]);
+  co_await stop_.wait_until(next);
+  co_return Result<>();
+}
+
+Task<Result<std::shared_ptr<Origin>>> OriginLink::connected_origin(TimePoint give_up) {
+  const TimePoint began = now();
+  while (!current_ && !closing_) {
+    const TimePoint known = std::max(began, known_down_at());
+    const TimePoint end =
+        known == TimePoint::max() ? give_up : std::min(give_up, known + pace_.patience_when_down);
+    if (now() >= end) co_return fail(busy());
+    co_await news_.wait_until(end);
+  }
+  if (closing_) co_return fail(Errc::closed, fmt::format("origin {}: closed", name_));
+  co_return current_;
+}
+
+Task<bool> OriginLink::wait_until_connected(TimePoint deadline) {
+  const auto inside = gate_.enter();
+  while (!current_ && !closing_ && now() < deadline) co_await news_.wait_until(deadline);
+  co_return current_ && !closing_;
+}
+
+TimePoint OriginLink::known_down_at() const {
+  if (current_) return TimePoint::max();
+  return down_since_.value_or(apart_since_ + pace_.known_down_after);
+}
+
+bool OriginLink::believed_alive() const {
+  return !closing_ && (current_ != nullptr || now() < known_down_at());
+}
+
+Origin::State OriginLink::state() const {
+  if (closing_) return Origin::State::closed;
+  if (current_) return current_->state();
+  return believed_alive() ? Origin::State::connecting : Origin::State::down;
+}
+
+Error OriginLink::busy() const {
+  const std::string why =
+      last_error_.empty() ? fmt::format("origin {}: no connection yet", name_) : last_error_;
+  return {make_error_code(Errc::busy), why};
+}
+
+void OriginLink::note(const Error& error) { last_error_ = error.message(); }
+
+Task<> OriginLink::close() {
+  closing_ = true;
+  stop_.set();
+  lost_.set();
+  news_.wake_all();
+  if (const std::shared_ptr<Origin> origin = attempt_) co_await origin->close();
+  current_.reset();
+  while (!gate_.idle()) co_await gate_.wait_for_change();
+}
+
+}  // namespace clonedev

@@ -1,0 +1,107 @@
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <memory>
+#include <optional>
+#include <thread>
+
+#include "command_error.h"
+#include "commands.h"
+#include "control_client.h"
+#include "human.h"
+
+namespace clonectl {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+using std::chrono::milliseconds;
+
+constexpr milliseconds kFirstPause{100};
+constexpr milliseconds kLongestPause{1000};
+constexpr milliseconds kPatience{30'000};  // For one reply.
+
+class Deadline {
+ public:
+  explicit Deadline(std::optional<double> seconds) {
+    if (seconds) {
+      end_ = Clock::now() +
+             std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(*seconds));
+    }
+  }
+
+  milliseconds cut(milliseconds pause) const {
+    if (!end_) {
+      return pause;
+    }
+    const auto left = std::chrono::ceil<milliseconds>(*end_ - Clock::now());
+    return std::clamp(left, milliseconds(0), pause);
+  }
+  bool passed() const { return end_ && Clock::now() >= *end_; }
+
+ private:
+  std::optional<Clock::time_point> end_;
+};
+
+struct WaitArguments {
+  std::string name;
+  std::optional<double> timeout_s;
+};
+
+// True: complete. Throws when the LUN has failed.
+bool is_complete(const Json& lun, const std::string& name) {
+  const std::string state = lun.at("state");
+  if (state == "failed") {
+    const Json reason = lun.value("reason", Json());
+    throw CommandError(ExitCode::failed,
+                       fmt::format("{}: the LUN has failed: {}", name,
+                                   reason.is_string() ? printable(reason.get<std::string>())
+                                                      : "see the log of tcmu-runner"));
+  }
+  return state == "complete";
+}
+
+void wait_until_complete(const Context& context, const WaitArguments& arguments) {
+  const ControlClient client(context.socket_path);
+  const Deadline deadline(arguments.timeout_s);
+  milliseconds pause = kFirstPause;
+  for (bool first = true;; first = false) {
+    // Never less than a pause, so that --timeout 0 still asks once.
+    const Json lun = client.request({"status", arguments.name},
+                                    std::max(deadline.cut(kPatience), kLongestPause));
+    if (is_complete(lun, arguments.name)) {
+      return;
+    }
+    if (first && !lun.at("hydration").at("enabled").get<bool>()) {
+      fmt::print(stderr,
+                 "clonectl: {}: hydration is off, so this may last: clonectl message {} "
+                 "enable_hydration\n",
+                 arguments.name, arguments.name);
+    }
+    if (deadline.passed()) {
+      throw CommandError(
+          ExitCode::timed_out,
+          fmt::format(
+              "{}: not complete in time: {} hydrated: wait longer or look at its status",
+              arguments.name,
+              human_percent(lun.at("regions").at("hydrated"), lun.at("regions").at("total"))));
+    }
+    std::this_thread::sleep_for(deadline.cut(pause));
+    pause = std::min(2 * pause, kLongestPause);
+  }
+}
+
+}  // namespace
+
+void add_wait(CLI::App& app, const Context& context) {
+  auto* command = app.add_subcommand("wait", "Wait until a LUN is complete");
+  auto arguments = std::make_shared<WaitArguments>();
+  command->add_option("NAME", arguments->name, "The LUN")->required();
+  command->add_option("--timeout", arguments->timeout_s, "Give up after so many seconds")
+      ->check(CLI::Range(0.0, 1e8))
+      ->type_name("S");
+  command->callback([&context, arguments] { wait_until_complete(context, *arguments); });
+}
+
+}  // namespace clonectl

@@ -1,0 +1,245 @@
+# shellcheck shell=bash
+# What the guest's tests are made of: the daemon, LUNs, both fabrics, a slow origin. Sourced by a script
+# that runs as root where the kernel has TCMU, normally inside tests/lab/guest.
+#
+# Functions that cannot do their work print one sentence and return 1; the scripts run under `set -e`
+# or call `fail`. Every wait is bounded. Environment, all optional:
+#   HANDLER_DIR  folder of handler_clone.so         CLONECTL  the command clonectl
+#   LAB_LOG      folder for logs                    LAB_PORT  TCP port of LIO's iSCSI portal
+
+lab_project=$(dirname "$(dirname "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")")")
+HANDLER_DIR=${HANDLER_DIR:-$lab_project/build/release/handler}
+CLONECTL=${CLONECTL:-$lab_project/build/release/targetcli/clonectl}
+LAB_LOG=${LAB_LOG:-/run/lab-log}
+LAB_PORT=${LAB_PORT:-3260}
+mkdir -p "$LAB_LOG"
+RUNNER_PID=''
+NBDKIT_PID=''
+lab_configfs=/sys/kernel/config/target
+lab_initiator=iqn.2026-01.org.tcmu-clone
+
+fail() {
+  echo "FAILED: $*" >&2
+  exit 1
+}
+
+# wait_for SECONDS COMMAND...: until the command succeeds; 1 when it never does.
+wait_for() {
+  local end=$((SECONDS + $1))
+  shift
+  until "$@" >/dev/null 2>&1; do
+    if [ "$SECONDS" -ge "$end" ]; then
+      echo "waited in vain for: $*" >&2
+      return 1
+    fi
+    sleep 0.05
+  done
+}
+
+now() { echo "$EPOCHREALTIME"; }
+# since START [END]: seconds between two times of `now`, one decimal.
+since() { awk -v a="$1" -v b="${2:-$EPOCHREALTIME}" 'BEGIN { printf "%.1f", b - a }'; }
+
+### tcmu-runner
+
+runner_on_bus() {
+  dbus-send --system --print-reply --dest=org.freedesktop.DBus /org/freedesktop/DBus \
+    org.freedesktop.DBus.GetNameOwner string:org.kernel.TCMUService1
+}
+runner_alive() { [ -n "$RUNNER_PID" ] && kill -0 "$RUNNER_PID" 2>/dev/null; }
+
+# runner_start: the daemon with our handler; returns when it owns its name on the bus, which it does
+# only after every device that is left from before has been opened again.
+runner_start() {
+  setsid tcmu-runner --handler-path "$HANDLER_DIR" --tcmu-log-dir "$LAB_LOG" \
+    </dev/null >>"$LAB_LOG/tcmu-runner.out" 2>&1 &
+  RUNNER_PID=$!
+  wait_for 40 runner_on_bus || return
+  runner_alive || { echo "tcmu-runner: did not start: see $LAB_LOG/tcmu-runner.out" >&2; return 1; }
+}
+
+# runner_stop [SECONDS]: SIGTERM, as an admin stops it. The daemon first waits for the commands it has.
+runner_stop() {
+  kill -TERM "$RUNNER_PID" || return
+  if ! wait_for "${1:-30}" runner_gone; then
+    echo "tcmu-runner: still there ${1:-30} s after SIGTERM" >&2
+    return 1
+  fi
+  wait "$RUNNER_PID" 2>/dev/null || true
+  RUNNER_PID=''
+}
+runner_gone() { ! runner_alive; }
+
+runner_kill() {
+  kill -KILL "$RUNNER_PID"
+  wait "$RUNNER_PID" 2>/dev/null || true
+  RUNNER_PID=''
+}
+
+### LUNs
+
+lun_wwn() { echo "naa.5001405$(printf %s "$1" | md5sum | cut -c1-9)"; }
+lun_iqn() { echo "$lab_initiator:$1"; }
+
+# targetcli_run FILE: the lines on stdin in one session of targetcli (it takes seconds to start); what it
+# says goes to FILE. An error shows in what it says, not in its exit status.
+targetcli_run() { targetcli >"$1" 2>&1; }
+
+# Lines for targetcli. SIZE is in targetcli's words: 640M, 1G.
+lines_create() { # NAME SIZE CONFIG
+  echo "/backstores/user:clone create name=$1 size=$2 hw_max_sectors=2048 cfgstring=$3"
+}
+lines_loopback() { # NAME
+  local wwn
+  wwn=$(lun_wwn "$1")
+  echo "/loopback create $wwn"
+  echo "/loopback/$wwn/luns create /backstores/user:clone/$1"
+}
+lines_target() { # NAME: an iSCSI target, still without a LUN
+  local tpg
+  tpg=/iscsi/$(lun_iqn "$1")/tpg1
+  echo "/iscsi create $(lun_iqn "$1")"
+  echo "$tpg/portals delete 0.0.0.0 3260"
+  echo "$tpg/portals create 127.0.0.1 $LAB_PORT"
+  echo "$tpg set attribute authentication=0 generate_node_acls=1 cache_dynamic_acls=1" \
+    "demo_mode_write_protect=0"
+}
+lines_iscsi() { # NAME
+  echo "/iscsi/$(lun_iqn "$1")/tpg1/luns create /backstores/user:clone/$1"
+}
+lines_delete() { # NAME: from every fabric, then the backstore itself
+  [ ! -d "$lab_configfs/iscsi/$(lun_iqn "$1")" ] || echo "/iscsi delete $(lun_iqn "$1")"
+  [ ! -d "$lab_configfs/loopback/$(lun_wwn "$1")" ] || echo "/loopback delete $(lun_wwn "$1")"
+  echo "/backstores/user:clone delete $1"
+}
+
+lun_exists() { [ -n "$(compgen -G "$lab_configfs/core/user_*/$1")" ]; }
+lun_exported() { # over iSCSI
+  [ -n "$(compgen -G "$lab_configfs/iscsi/$(lun_iqn "$1")/tpgt_1/lun/lun_0/*/alua_tg_pt_gp")" ] ||
+    [ -n "$(find "$lab_configfs/iscsi/$(lun_iqn "$1")/tpgt_1/lun/lun_0" -type l 2>/dev/null)" ]
+}
+lun_enabled() { [ "$(cat "$lab_configfs"/core/user_*/"$1"/enable 2>/dev/null)" = 1 ]; }
+
+# lun_create NAME SIZE CONFIG: through targetcli, shown by loopback; sets LUN_DEV.
+lun_create() {
+  { lines_create "$@" && lines_loopback "$1"; } | targetcli_run "$LAB_LOG/create-$1.log"
+  lun_loopback_device "$1" && return
+  echo "LUN $1: cannot be created: $(grep -v -e '^targetcli' -e '^Copyright' -e '^For help' -e '^$' \
+    "$LAB_LOG/create-$1.log" | tail -n 3)" >&2
+  return 1
+}
+
+lun_delete() {
+  lines_delete "$1" | targetcli_run "$LAB_LOG/delete-$1.log"
+  if lun_enabled "$1"; then
+    echo "LUN $1: cannot be deleted: $(tail -n 3 "$LAB_LOG/delete-$1.log")" >&2
+    return 1
+  fi
+}
+
+# lun_loopback_device NAME: sets LUN_DEV. A loopback port knows its SCSI address but for the LUN.
+lun_loopback_device() {
+  [ -d "$lab_configfs/loopback/$(lun_wwn "$1")" ] || return
+  wait_for 15 loopback_disk "$1" || return
+  # shellcheck disable=SC2034  # For the caller.
+  LUN_DEV=/dev/$(loopback_disk "$1")
+}
+loopback_disk() {
+  local address
+  address=$(cat "$lab_configfs/loopback/$(lun_wwn "$1")/tpgt_1/address") || return
+  ls "/sys/bus/scsi/devices/$address:0/block"
+}
+
+### the iSCSI initiator
+
+iscsi_prepare() {
+  modprobe -a iscsi_target_mod iscsi_tcp || return
+  pgrep -x iscsid >/dev/null && return
+  if [ -d /run/systemd/system ]; then
+    systemctl start iscsid
+    return
+  fi
+  grep -qs ^InitiatorName= /etc/iscsi/initiatorname.iscsi ||
+    echo "InitiatorName=$lab_initiator:initiator" >/etc/iscsi/initiatorname.iscsi
+  iscsid && wait_for 10 pgrep -x iscsid
+}
+
+# iscsi_node NAME: what open-iscsi must know before a login; the target need not exist yet.
+iscsi_node() { iscsiadm -m node -T "$(lun_iqn "$1")" -p "127.0.0.1:$LAB_PORT" -o new >/dev/null; }
+
+# iscsi_login NAME: sets ISCSI_DEV.
+iscsi_login() {
+  local node=(-m node -T "$(lun_iqn "$1")" -p "127.0.0.1:$LAB_PORT")
+  [ -n "$(compgen -G "/etc/iscsi/nodes/$(lun_iqn "$1")/*")" ] || iscsi_node "$1" || return
+  iscsiadm "${node[@]}" --login >/dev/null || return
+  wait_for 15 iscsi_disk "$1" || return
+  # shellcheck disable=SC2034  # For the caller.
+  ISCSI_DEV=/dev/$(iscsi_disk "$1")
+}
+iscsi_logout() {
+  local node=(-m node -T "$(lun_iqn "$1")" -p "127.0.0.1:$LAB_PORT")
+  iscsiadm "${node[@]}" --logout >/dev/null && iscsiadm "${node[@]}" -o delete
+}
+iscsi_disk() {
+  local session disk
+  for session in /sys/class/iscsi_session/session*; do
+    [ "$(cat "$session/targetname" 2>/dev/null)" = "$(lun_iqn "$1")" ] || continue
+    disk=$(echo "$session"/device/target*/*:0/block/*)
+    [ -e "$disk" ] && basename "$disk" && return
+  done
+  return 1
+}
+
+### the remote origin
+
+# nbd_start FILE PORT [DELAY_MS [RATE]]: nbdkit serves FILE read-only on 127.0.0.1, each read late by
+# DELAY_MS, all of them together at RATE bits a second ("200M").
+nbd_start() {
+  local slow=(--filter=delay "delay-read=${3:-0}ms")
+  [ -z "${4:-}" ] || slow=(--filter=rate "${slow[@]}" "rate=$4")
+  nbdkit -f -r -i 127.0.0.1 -p "$2" file "$1" "${slow[@]}" </dev/null >>"$LAB_LOG/nbdkit.log" 2>&1 &
+  NBDKIT_PID=$!
+  wait_for 10 nbd_listens "$2"
+}
+nbd_listens() { ss -Hltn "sport = :$1" | grep -q .; }
+nbd_stop() {
+  kill "$NBDKIT_PID" || return
+  wait "$NBDKIT_PID" 2>/dev/null || true
+  NBDKIT_PID=''
+}
+# nbd_connections PORT: how many clients are connected.
+nbd_connections() { ss -Htn state established "sport = :$1" | wc -l; }
+
+### clonectl
+
+# clone_status NAME FILTER: one field of its status, by a filter of jq.
+clone_status() {
+  local json
+  json=$("$CLONECTL" status "$1" --json) && jq -erM "$2" <<<"$json"
+}
+# clone_percent NAME: the hydrated share, one decimal.
+clone_percent() { clone_status "$1" '.regions | (1000 * .hydrated / .total | floor) / 10'; }
+clone_reached() { clone_status "$1" ".regions | 100 * .hydrated / .total >= $2" | grep -q true; }
+
+# assert_direct NAME DEST: the LUN says O_DIRECT, and so does the kernel of the daemon's descriptor.
+assert_direct() {
+  local fd flags
+  [ "$(clone_status "$1" .destination_direct)" = true ] || {
+    echo "LUN $1: its status does not say that $2 is opened with O_DIRECT" >&2
+    return 1
+  }
+  for fd in /proc/"$RUNNER_PID"/fd/*; do
+    [ "$(readlink "$fd")" = "$2" ] || continue
+    flags=$(sed -n 's/^flags:[[:space:]]*//p' "/proc/$RUNNER_PID/fdinfo/${fd##*/}")
+    (((8#$flags & 8#40000) != 0)) && return
+  done
+  echo "LUN $1: tcmu-runner has no descriptor of $2 with O_DIRECT" >&2
+  return 1
+}
+
+# lab_disk DEVICE DIR [TYPE]: a fresh file system on one of the guest's disks. O_DIRECT, flushes and hole
+# punching are real there; the state of clones goes there too.
+lab_disk() {
+  mkfs -t "${3:-ext4}" -q "$1" && mkdir -p "$2" && mount "$1" "$2" && mkdir -p "$2/state" &&
+    mkdir -p /var/lib/tcmu-clone && mount --bind "$2/state" /var/lib/tcmu-clone
+}

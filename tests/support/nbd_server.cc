@@ -1,0 +1,128 @@
+#include "support/nbd_server.h"
+
+#include <arpa/inet.h>
+#include <spawn.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
+#include <thread>
+
+extern char** environ;
+
+namespace clonedev {
+namespace {
+
+constexpr const char* kNbdkit = "/usr/bin/nbdkit";
+
+std::filesystem::path make_folder() {
+  std::string pattern = std::filesystem::temp_directory_path() / "clone-nbd-XXXXXX";
+  if (!::mkdtemp(pattern.data())) std::abort();
+  return pattern;
+}
+
+sockaddr_in loopback(std::uint16_t port) {
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_port = htons(port);
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  return address;
+}
+
+std::uint16_t free_port() {
+  const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  sockaddr_in address = loopback(0);
+  socklen_t length = sizeof address;
+  if (::bind(fd, reinterpret_cast<sockaddr*>(&address), length) != 0) std::abort();
+  ::getsockname(fd, reinterpret_cast<sockaddr*>(&address), &length);
+  ::close(fd);
+  return ntohs(address.sin_port);
+}
+
+}  // namespace
+
+bool NbdServer::available() { return ::access(kNbdkit, X_OK) == 0; }
+
+NbdServer::NbdServer(std::vector<std::string> arguments, bool tcp)
+    : arguments_(std::move(arguments)), folder_(make_folder()), port_(tcp ? free_port() : 0) {}
+
+NbdServer::~NbdServer() {
+  kill();
+  std::error_code ignored;
+  std::filesystem::remove_all(folder_, ignored);
+}
+
+std::vector<std::string> NbdServer::command_line() const {
+  std::vector<std::string> words = {kNbdkit, "--foreground", "--exit-with-parent", "--pidfile",
+                                    file("pid")};
+  if (port_ != 0) {
+    words.insert(words.end(), {"--ipaddr", "127.0.0.1", "--port", std::to_string(port_)});
+  } else {
+    words.insert(words.end(), {"--unix", file("socket")});
+  }
+  for (std::string word : arguments_) {
+    const std::string place = "{folder}";
+    if (const auto at = word.find(place); at != std::string::npos) {
+      word.replace(at, place.size(), folder_.string());
+    }
+    words.push_back(std::move(word));
+  }
+  return words;
+}
+
+void NbdServer::start() {
+  std::error_code ignored;
+  std::filesystem::remove(file("socket"), ignored);
+  std::filesystem::remove(file("pid"), ignored);
+  std::vector<std::string> words = command_line();
+  std::vector<char*> argv;
+  for (std::string& word : words) argv.push_back(word.data());
+  argv.push_back(nullptr);
+  if (::posix_spawn(&child_, kNbdkit, nullptr, nullptr, argv.data(), environ) != 0) std::abort();
+  for (int i = 0; i < 2000; ++i) {
+    if (accepts()) return;
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  std::fprintf(stderr, "nbdkit does not start\n");
+  std::abort();
+}
+
+// nbdkit writes it once it listens.
+bool NbdServer::accepts() const { return std::filesystem::exists(file("pid")); }
+
+void NbdServer::kill() {
+  if (child_ <= 0) return;
+  ::kill(child_, SIGKILL);
+  ::waitpid(child_, nullptr, 0);
+  child_ = -1;
+}
+
+void NbdServer::freeze() {
+  ::kill(child_, SIGSTOP);
+  ::waitpid(child_, nullptr, WUNTRACED);  // Until every thread of it has stopped.
+}
+
+void NbdServer::thaw() { ::kill(child_, SIGCONT); }
+
+std::string NbdServer::uri() const {
+  if (port_ != 0) return "nbd://127.0.0.1:" + std::to_string(port_);
+  return "nbd+unix:///?socket=" + file("socket").string();
+}
+
+void NbdServer::write_file(const std::string& name, const std::string& content) const {
+  std::ofstream(file(name), std::ios::binary) << content;
+}
+
+unsigned NbdServer::logged(const std::string& word) const {
+  std::ifstream log(file("log"));
+  unsigned count = 0;
+  for (std::string line; std::getline(log, line);) count += line.find(word) != std::string::npos;
+  return count;
+}
+
+}  // namespace clonedev

@@ -1,0 +1,345 @@
+#include <gtest/gtest.h>
+
+#include <iterator>
+#include <regex>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "clonedev/options.h"
+#include "core/config_keys.h"
+
+namespace clonedev {
+namespace {
+
+const std::string kBase = "clone/origin=/srv/golden.img;dest=/dev/vg/vm1";
+
+std::string verdict(const std::string& config) {
+  const auto options = parse_config(config);
+  if (options) {
+    return "accepted";
+  }
+  EXPECT_EQ(options.error().code, make_error_code(Errc::bad_config)) << config;
+  return options.error().message();
+}
+
+struct Refusal {
+  std::string config;
+  std::vector<std::string> words;  // All of them are in the message.
+};
+
+void expect_refused(const Refusal& refusal) {
+  const std::string text = verdict(refusal.config);
+  EXPECT_NE(text, "accepted") << refusal.config;
+  EXPECT_EQ(text.find('\n'), std::string::npos) << text;
+  for (const auto& word : refusal.words) {
+    EXPECT_NE(text.find(word), std::string::npos) << refusal.config << "\n -> " << text;
+  }
+}
+
+TEST(ConfigParser, fills_in_the_defaults) {
+  const auto options = parse_config(kBase);
+  ASSERT_TRUE(options);
+  EXPECT_EQ(options->origin, "/srv/golden.img");
+  EXPECT_EQ(options->dest, "/dev/vg/vm1");
+  EXPECT_EQ(options->meta, "");
+  EXPECT_EQ(options->conf, "");
+  EXPECT_EQ(options->region_size, 4096U);
+  EXPECT_TRUE(options->write_cache);
+  EXPECT_FALSE(options->init_overwrite);
+  EXPECT_TRUE(options->hydration);
+  EXPECT_EQ(options->hydration_threshold, 0U);
+  EXPECT_EQ(options->hydration_batch_size, 0U);
+  EXPECT_TRUE(options->discard_passdown);
+  EXPECT_EQ(options->origin_timeout_ms, 20'000U);
+  EXPECT_TRUE(options->warnings.empty());
+}
+
+TEST(ConfigParser, reads_every_key) {
+  const auto options = parse_config(kBase +
+                                    ";meta=/m;region_size=64K;write_cache=off;init=overwrite;"
+                                    "hydration=off;hydration_threshold=7;hydration_batch_size=9;"
+                                    "discard_passdown=off;origin_timeout=1500ms");
+  ASSERT_TRUE(options);
+  EXPECT_EQ(options->meta, "/m");
+  EXPECT_EQ(options->region_size, 65536U);
+  EXPECT_FALSE(options->write_cache);
+  EXPECT_TRUE(options->init_overwrite);
+  EXPECT_FALSE(options->hydration);
+  EXPECT_EQ(options->hydration_threshold, 7U);
+  EXPECT_EQ(options->hydration_batch_size, 9U);
+  EXPECT_FALSE(options->discard_passdown);
+  EXPECT_EQ(options->origin_timeout_ms, 1500U);
+}
+
+TEST(ConfigParser, knows_the_bare_words_of_dm_clone) {
+  const auto options = parse_config(kBase + ";no_hydration;no_discard_passdown");
+  ASSERT_TRUE(options);
+  EXPECT_FALSE(options->hydration);
+  EXPECT_FALSE(options->discard_passdown);
+}
+
+TEST(ConfigParser, accepts_every_kind_of_origin_of_this_version) {
+  for (const std::string origin :
+       {"/srv/a", "file%3A/srv/a", "file%3A///srv/a", "nbd%3A//server", "NBD%3A//server%3A10809/x",
+        "nbds%3A//server/export", "nbd+unix%3A///export?socket=/run/nbd.sock"}) {
+    EXPECT_EQ(verdict("clone/origin=" + origin + ";dest=/d"), "accepted") << origin;
+  }
+}
+
+TEST(ConfigParser, decodes_values_once_after_splitting_and_leaves_plus_alone) {
+  const auto options =
+      parse_config("clone/origin=nbd%3a//h/a%253B+b;dest=/d%3Bhydration%3doff%2c%20x=y");
+  ASSERT_TRUE(options);
+  EXPECT_EQ(options->origin, "nbd://h/a%3B+b");
+  EXPECT_EQ(options->dest, "/d;hydration=off, x=y");
+  EXPECT_TRUE(options->hydration);
+}
+
+TEST(ConfigParser, forgives_a_trailing_newline_and_a_trailing_semicolon) {
+  EXPECT_EQ(verdict(kBase + "\n"), "accepted");
+  EXPECT_EQ(verdict(kBase + ";"), "accepted");
+  EXPECT_EQ(verdict(kBase + " \r\n"), "accepted");
+}
+
+TEST(ConfigParser, counts_bytes_up_to_what_the_kernel_takes) {
+  const std::string exact = kBase + std::string(254 - kBase.size(), 'x');
+  EXPECT_EQ(verdict(exact), "accepted");
+  EXPECT_EQ(verdict(exact + "\n"), "accepted");
+  expect_refused({exact + "x", {"255 bytes", "254", "conf=NAME"}});
+}
+
+TEST(ConfigParser, refuses_in_one_sentence_that_names_the_key) {
+  const std::vector<Refusal> refusals = {
+      {"", {"clone/"}},
+      {"clone", {"clone/"}},
+      {"rbd/origin=/a;dest=/b", {"clone/"}},
+      {"clone/", {"origin", "missing"}},
+      {"clone/dest=/b", {"origin", "missing"}},
+      {"clone/origin=/a", {"dest", "missing"}},
+      {"clone/origin=nbd://h;dest=/b", {"':'", "%3A", "conf=NAME"}},
+      {"clone/origin=/a b;dest=/b", {"blank", "%20"}},
+      {"clone/origin=/a,b;dest=/b", {"comma", "%2C"}},
+      {"clone/origin=/a;dest=/b\x01", {"control character"}},
+      {"clone/origin=/a;dest=/b%00c", {"dest", "control character"}},
+      {"clone/origin=/a;dest=/b%0ac", {"dest", "control character"}},
+      {"clone/origin=/a;;dest=/b", {"empty setting", "';'"}},
+      {"clone/origin=/a;dest=/b%", {"dest", "escape", "%25"}},
+      {"clone/origin=/a;dest=/b%4", {"dest", "escape"}},
+      {"clone/origin=/a;dest=/b%zz", {"dest", "escape"}},
+      {"clone/origin=/a;dest=/b%+1", {"dest", "escape"}},
+      {kBase + ";hydration_treshold=4", {"hydration_treshold", "mean hydration_threshold?"}},
+      {kBase + ";nohydration", {"nohydration", "mean no_hydration?"}},
+      {kBase + ";Hydration=on", {"Hydration", "mean hydration?"}},
+      {kBase + ";rate_limit=1m", {"rate_limit", "unknown key", "tcmu-clone(7)"}},
+      {kBase + ";copy_on_read=on", {"copy_on_read", "unknown key"}},
+      {kBase + ";ro=on", {"ro", "unknown key"}},
+      {kBase + ";alternate=/x", {"alternate", "unknown key"}},
+      {kBase + ";on_origin_loss=busy", {"on_origin_loss", "unknown key"}},
+      {kBase + ";=x", {"unknown key"}},
+      {kBase + ";dest=/c", {"dest", "twice"}},
+      {kBase + ";hydration=on;no_hydration", {"hydration", "twice"}},
+      {kBase + ";no_hydration=on", {"no_hydration", "takes no value"}},
+      {kBase + ";hydration", {"hydration", "no value"}},
+      {kBase + ";meta=", {"meta", "no value"}},
+      {kBase + ";hydration=yes", {"hydration", "\"yes\"", "on nor off"}},
+      {kBase + ";write_cache=ON", {"write_cache", "on nor off"}},
+      {kBase + ";hydration_threshold=0", {"hydration_threshold", "auto", "from 1"}},
+      {kBase + ";hydration_threshold=-1", {"hydration_threshold"}},
+      {kBase + ";hydration_batch_size=4294967296", {"hydration_batch_size", "4294967295"}},
+      {kBase + ";hydration_batch_size=4k", {"hydration_batch_size"}},
+      {kBase + ";region_size=5k", {"region_size", "\"5k\"", "power of two"}},
+      {kBase + ";region_size=2k", {"region_size", "power of two"}},
+      {kBase + ";region_size=2g", {"region_size", "power of two"}},
+      {kBase + ";region_size=4kb", {"region_size", "not a size"}},
+      {kBase + ";region_size=16777216t", {"region_size", "too large"}},
+      {kBase + ";init=yes", {"init", "overwrite"}},
+      {kBase + ";origin_timeout=20", {"origin_timeout", "20s"}},
+      {kBase + ";origin_timeout=s", {"origin_timeout"}},
+      {kBase + ";origin_timeout=30s", {"origin_timeout", "29s"}},
+      {kBase + ";origin_timeout=99ms", {"origin_timeout", "100ms"}},
+      {kBase + ";origin_timeout=18446744073709551615s", {"origin_timeout", "29s"}},
+      {"clone/origin=a;dest=/b", {"origin", "absolute path"}},
+      {"clone/origin=/a;dest=b", {"dest", "\"b\"", "absolute"}},
+      {kBase + ";meta=m", {"meta", "absolute"}},
+      {"clone/origin=http%3A//h/x;dest=/b", {"http", "not supported by this version"}},
+      {"clone/origin=HTTPS%3A//h/x;dest=/b", {"https", "not supported by this version"}},
+      {"clone/origin=iscsi%3A//h/x;dest=/b", {"iscsi", "not supported by this version"}},
+      {"clone/origin=ftp%3A//h/x;dest=/b", {"origin", "scheme is not known"}},
+      {"clone/origin=file%3A//host/x;dest=/b", {"origin", "absolute path"}},
+      {"clone/origin=file%3Ax;dest=/b", {"origin", "absolute path"}},
+      {"clone/origin=nbd%3A//;dest=/b", {"origin", "server"}},
+      {"clone/origin=nbd%3Ahost;dest=/b", {"origin", "//"}},
+      {"clone/origin=nbd+unix%3A///x;dest=/b", {"origin", "socket="}},
+      {"clone/origin=/a;dest=/a", {"origin and dest", "same"}},
+      {"clone/origin=file%3A///a;dest=/a", {"origin and dest", "same"}},
+      {"clone/origin=/a;dest=/b;meta=/a", {"origin and meta", "same"}},
+      {"clone/origin=/a;dest=/b;meta=/b", {"dest and meta", "same"}},
+      {"clone/conf=", {"conf", "no value"}},
+      {"clone/conf=../x", {"conf", "file name"}},
+      {"clone/conf=.x", {"conf", "leading dot"}},
+      {"clone/conf=a%2Fb", {"conf", "file name"}},
+      {"clone/conf=vm1;dest=/b", {"dest", "conf file"}},
+      {"clone/region_size=4k;conf=vm1", {"region_size", "conf file"}},
+      {kBase + ";tcmur_cmd_time_out=3;hydration=on", {"tcmur_cmd_time_out", "last"}},
+  };
+  for (const Refusal& refusal : refusals) {
+    expect_refused(refusal);
+  }
+}
+
+TEST(ConfigParser, never_shows_what_may_be_a_secret) {
+  for (const std::string config : {
+           "clone/origin=nbd%3A//user%3Asesame@h;dest=b",
+           "clone/origin=http%3A//user%3Asesame@h;dest=/b",
+           "clone/origin=xyz%3A//user%3Asesame@h;dest=/b",
+           "clone/origin=sesame%zz;dest=/b",
+           "clone/origin=user%3Ases;ame@h;dest=/b",
+           "clone/origin=sesame;dest=/b",
+           "clone/origin=nbd+unix%3A//u%3Asesame@/x;dest=/b",
+           "clone/origin=nbd://user:sesame@h;dest=/b",
+       }) {
+    const std::string text = verdict(config);
+    EXPECT_NE(text, "accepted") << config;
+    EXPECT_EQ(text.find("sesame"), std::string::npos) << text;
+    EXPECT_EQ(text.find("\"ame"), std::string::npos) << text;
+  }
+}
+
+TEST(ConfigParser, keeps_messages_printable_whatever_the_string_holds) {
+  for (int byte = 1; byte < 256; ++byte) {
+    const std::string odd(1, static_cast<char>(byte));
+    for (const std::string& config :
+         {kBase + ";x" + odd + "=1", kBase + ";hydration=" + odd, "clone/" + odd}) {
+      for (const char c : verdict(config)) {
+        EXPECT_TRUE(c >= 0x20 && c < 0x7f) << byte;
+      }
+    }
+  }
+}
+
+TEST(ConfigParser, warns_about_credentials_in_a_string_everybody_can_read) {
+  const auto options = parse_config("clone/origin=nbds%3A//user%3Asesame@h/x;dest=/b");
+  ASSERT_TRUE(options);
+  ASSERT_EQ(options->warnings.size(), 1U);
+  EXPECT_NE(options->warnings[0].find("conf=NAME"), std::string::npos);
+  EXPECT_EQ(options->warnings[0].find("sesame"), std::string::npos);
+}
+
+TEST(ConfigParser, tolerates_the_watchdog_of_the_runner_with_a_warning) {
+  for (const std::string tail : {";tcmur_cmd_time_out=30", ";tcmur_cmd_time_out=30;"}) {
+    const auto options = parse_config(kBase + tail);
+    ASSERT_TRUE(options);
+    ASSERT_EQ(options->warnings.size(), 1U);
+    EXPECT_NE(options->warnings[0].find("tcmur_cmd_time_out"), std::string::npos);
+  }
+}
+
+TEST(ConfigParser, takes_live_keys_beside_conf) {
+  const auto options = parse_config("clone/conf=vm1;hydration=off;origin_timeout=5s");
+  ASSERT_TRUE(options);
+  EXPECT_EQ(options->conf, "vm1");
+  EXPECT_EQ(options->origin, "");
+  EXPECT_FALSE(options->hydration);
+  EXPECT_EQ(options->origin_timeout_ms, 5000U);
+}
+
+TEST(ConfigParser, tells_static_keys_from_live_ones) {
+  const auto base = parse_config(kBase);
+  ASSERT_TRUE(base);
+  const auto changed = [&](const std::string& setting) {
+    const auto other = parse_config(kBase + ";" + setting);
+    EXPECT_TRUE(other) << setting;
+    return other && base->first_static_difference(*other);
+  };
+  for (const std::string live : {"no_hydration", "hydration_threshold=2", "hydration_batch_size=2",
+                                 "no_discard_passdown", "origin_timeout=2s"}) {
+    EXPECT_FALSE(changed(live)) << live;
+  }
+  for (const std::string fixed :
+       {"meta=/m", "region_size=8k", "write_cache=off", "init=overwrite"}) {
+    EXPECT_TRUE(changed(fixed)) << fixed;
+  }
+  EXPECT_TRUE(base->first_static_difference(*parse_config("clone/origin=/x;dest=/dev/vg/vm1")));
+  EXPECT_TRUE(base->first_static_difference(*parse_config("clone/origin=/srv/golden.img;dest=/x")));
+  EXPECT_TRUE(parse_config("clone/conf=a")->first_static_difference(*parse_config("clone/conf=b")));
+}
+
+TEST(ConfigParser, measures_sizes_in_factors_of_1024) {
+  const std::vector<std::pair<std::string, std::uint64_t>> sizes = {
+      {"0", 0},         {"100", 100},     {"4k", 4096},       {"4K", 4096},
+      {"3m", 3U << 20}, {"1G", 1U << 30}, {"2t", 2ULL << 40}, {"18446744073709551615", ~0ULL},
+  };
+  for (const auto& [text, bytes] : sizes) {
+    const auto size = parse_size(text);
+    ASSERT_TRUE(size) << text;
+    EXPECT_EQ(*size, bytes) << text;
+  }
+  for (const std::string text : {"", "k", "-1", "+1", " 1", "1 ", "1.5g", "1kk", "0x10", "1e3",
+                                 "18446744073709551616", "16777216t", "1p"}) {
+    EXPECT_FALSE(parse_size(text)) << text;
+  }
+}
+
+// Words at the start of the help's lines: KEY=VALUE or a bare word.
+std::set<std::string> words_of_help() {
+  std::set<std::string> words;
+  const std::string help = config_help();
+  const std::regex line("(^|\n)  ([a-z_]+=[^ ]+|no_[a-z_]+) ");
+  for (std::sregex_iterator it(help.begin(), help.end(), line), end; it != end; ++it) {
+    words.insert((*it)[2]);
+  }
+  return words;
+}
+
+std::string example_of(const std::string& word) {
+  static const std::vector<std::pair<std::string, std::string>> kExamples = {
+      {"SPEC", "/a"}, {"PATH", "/p"},    {"NAME", "vm1"},  {"SIZE", "8k"},
+      {"TIME", "2s"}, {"on|off", "off"}, {"N|auto", "12"}, {"overwrite", "overwrite"},
+  };
+  const auto equals = word.find('=');
+  if (equals == std::string::npos) {
+    return word;
+  }
+  for (const auto& [kind, value] : kExamples) {
+    if (word.substr(equals + 1) == kind) {
+      return word.substr(0, equals + 1) + value;
+    }
+  }
+  ADD_FAILURE() << "no example for " << word;
+  return word;
+}
+
+TEST(ConfigHelp, names_only_keys_that_are_accepted) {
+  const auto words = words_of_help();
+  EXPECT_EQ(words.size(), 14U);
+  for (const std::string& word : words) {
+    const std::string setting = example_of(word);
+    std::string config = kBase + ";" + setting;
+    if (word.starts_with("origin=")) {
+      config = "clone/dest=/b;" + setting;
+    } else if (word.starts_with("dest=")) {
+      config = "clone/origin=/b;" + setting;
+    } else if (word.starts_with("conf=")) {
+      config = "clone/" + setting;
+    }
+    EXPECT_EQ(verdict(config), "accepted") << config;
+  }
+}
+
+TEST(ConfigHelp, names_every_key_that_is_accepted) {
+  std::set<std::string> helped;
+  for (const std::string& word : words_of_help()) {
+    helped.insert(word.substr(0, word.find('=')));
+  }
+  for (const std::string word :
+       {"origin", "dest", "meta", "conf", "region_size", "write_cache", "init", "hydration",
+        "no_hydration", "hydration_threshold", "hydration_batch_size", "discard_passdown",
+        "no_discard_passdown", "origin_timeout"}) {
+    EXPECT_NE(config::find_key(word), nullptr) << word;
+    EXPECT_EQ(helped.count(word), 1U) << word;
+  }
+}
+
+}  // namespace
+}  // namespace clonedev

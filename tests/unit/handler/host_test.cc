@@ -1,0 +1,314 @@
+// The real handler_clone.so, loaded as the daemon loads it, over files: no kernel, no daemon.
+#include <gtest/gtest.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <thread>
+
+#include "support/runner_host.h"
+
+namespace clonedev::testing {
+namespace {
+
+constexpr std::uint64_t kSize = 16 << 20;
+
+std::string scratch;  // Of the whole program: the handler reads its environment once.
+tcmur_handler* handler = nullptr;
+
+std::uint8_t origin_byte(std::uint64_t at) {
+  return static_cast<std::uint8_t>((at >> 12) * 31 + at * 7 + 1);
+}
+
+Bytes origin_bytes(std::uint64_t offset, std::size_t length) {
+  Bytes bytes(length);
+  for (std::size_t i = 0; i < length; ++i) bytes[i] = origin_byte(offset + i);
+  return bytes;
+}
+
+std::string ask_control(const std::string& line) {
+  const int fd = ::socket(AF_UNIX, SOCK_STREAM, 0);
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  const std::string path = scratch + "/run/control.sock";
+  std::strncpy(address.sun_path, path.c_str(), sizeof address.sun_path - 1);
+  std::string reply;
+  if (::connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0) {
+    static_cast<void>(::send(fd, line.data(), line.size(), MSG_NOSIGNAL));
+    char buffer[4096];
+    for (ssize_t got = 0; (got = ::read(fd, buffer, sizeof buffer)) > 0;) {
+      reply.append(buffer, static_cast<std::size_t>(got));
+    }
+  }
+  ::close(fd);
+  return reply;
+}
+
+class HostTest : public ::testing::Test {
+ protected:
+  HostTest() {
+    take_log();
+    static int next = 0;
+    name_ = "lun" + std::to_string(next++);
+    folder_ = scratch + "/" + name_;
+    std::filesystem::create_directory(folder_);
+    const Bytes image = origin_bytes(0, kSize);
+    std::ofstream(folder_ + "/origin", std::ios::binary)
+        .write(reinterpret_cast<const char*>(image.data()), static_cast<std::streamsize>(kSize));
+  }
+  ~HostTest() override {
+    lun_.reset();
+    std::filesystem::remove_all(folder_);
+    if (!HasFailure()) return;
+    for (const std::string& line : take_log()) std::fputs(line.c_str(), stderr);
+  }
+
+  std::string config(const std::string& more = ";hydration=off") const {
+    return "clone/origin=" + folder_ + "/origin;dest=" + folder_ + "/dest;meta=" + folder_ +
+           "/meta" + more;
+  }
+
+  HostLun& lun(std::uint32_t block_bytes = 512, const std::string& more = ";hydration=off") {
+    HostLun::Setup setup;
+    setup.name = name_;
+    setup.config = config(more);
+    setup.size_bytes = kSize;
+    setup.block_bytes = block_bytes;
+    setup.sys_dir = scratch + "/sys";
+    lun_.emplace(*handler, setup);
+    return *lun_;
+  }
+
+  void expect_bytes(std::uint64_t offset, const Bytes& wanted) {
+    const Reply reply = lun_->read(offset, wanted.size());
+    EXPECT_EQ(reply.status, TCMU_STS_OK);
+    EXPECT_EQ(reply.completions, 1);
+    EXPECT_TRUE(reply.data == wanted) << "bytes at " << offset << " differ";
+  }
+
+  std::string name_;
+  std::string folder_;
+  std::optional<HostLun> lun_;
+};
+
+TEST_F(HostTest, config_is_judged_before_anything_is_touched) {
+  char* reason = nullptr;
+  EXPECT_TRUE(handler->check_config(config().c_str(), &reason));
+  EXPECT_FALSE(handler->check_config("clone/origin=/a;dest=/b;colour=red", &reason));
+  ASSERT_NE(reason, nullptr);
+  EXPECT_NE(std::strstr(reason, "colour"), nullptr) << reason;
+  std::free(reason);
+  EXPECT_FALSE(std::filesystem::exists(folder_ + "/dest"));
+}
+
+TEST_F(HostTest, lun_is_whole_at_once_and_keeps_what_is_written) {
+  ASSERT_EQ(lun().open(), 0);
+  expect_bytes(0, origin_bytes(0, 65536));
+  expect_bytes(kSize - 4096, origin_bytes(kSize - 4096, 4096));
+  const Bytes aligned(65536, 0xa1);
+  EXPECT_EQ(lun_->write(1 << 20, aligned).status, TCMU_STS_OK);
+  const Bytes sector(512, 0xb2);
+  EXPECT_EQ(lun_->write(8192 + 512, sector, true).status, TCMU_STS_OK);
+  EXPECT_EQ(lun_->flush().status, TCMU_STS_OK);
+  const auto check = [&] {
+    expect_bytes(1 << 20, aligned);
+    expect_bytes(8192, origin_bytes(8192, 512));
+    expect_bytes(8192 + 512, sector);
+    expect_bytes(8192 + 1024, origin_bytes(8192 + 1024, 3072));
+  };
+  check();
+  lun_->close();
+  ASSERT_EQ(lun_->open(), 0) << "reopen";
+  check();
+}
+
+TEST_F(HostTest, unmapped_ranges_read_as_zeroes) {
+  ASSERT_EQ(lun().open(), 0);
+  EXPECT_EQ(lun_->unmap(4096, 65536).status, TCMU_STS_OK);
+  expect_bytes(4096, Bytes(65536));
+  expect_bytes(0, origin_bytes(0, 4096));
+  EXPECT_EQ(lun_->unmap(1 << 20, 1536).status, TCMU_STS_OK);
+  expect_bytes(1 << 20, Bytes(1536));
+  expect_bytes((1 << 20) + 1536, origin_bytes((1 << 20) + 1536, 2560));
+}
+
+TEST_F(HostTest, write_same_with_unmap_writes_the_pattern_it_was_given) {
+  ASSERT_EQ(lun().open(), 0);
+  Bytes block(512, 0xc3);
+  EXPECT_EQ(lun_->write_same(512, (2 << 20) + 512, block, true).status, TCMU_STS_OK);
+  expect_bytes(512, Bytes((2 << 20) + 512, 0xc3));
+  expect_bytes(0, origin_bytes(0, 512));
+  EXPECT_EQ(lun_->write_same(0, 4 << 20, Bytes(512), true).status, TCMU_STS_OK);
+  expect_bytes(0, Bytes(4 << 20));
+  EXPECT_EQ(lun_->write_same(4 << 20, 4 << 20, Bytes(512), false).status, TCMU_STS_OK);
+  expect_bytes(4 << 20, Bytes(4 << 20));
+}
+
+TEST_F(HostTest, compare_and_write_writes_only_over_what_it_expects) {
+  ASSERT_EQ(lun().open(), 0);
+  const Bytes before = origin_bytes(4096, 512);
+  const Bytes after(512, 0xd4);
+  EXPECT_EQ(lun_->compare_and_write(4096, before, after).status, TCMU_STS_OK);
+  expect_bytes(4096, after);
+  Bytes wrong = after;
+  wrong[300] = 0;
+  const Reply refused = lun_->compare_and_write(4096, wrong, before);
+  EXPECT_EQ(refused.status, TCMU_STS_MISCOMPARE);
+  EXPECT_EQ(refused.sense[5] * 256 + refused.sense[6], 300);
+  expect_bytes(4096, after);
+}
+
+TEST_F(HostTest, write_verify_enters_the_handler_again_while_completing) {
+  ASSERT_EQ(lun().open(), 0);
+  const Reply reply = lun_->write_verify(12288, Bytes(8192, 0xe5));
+  EXPECT_EQ(reply.status, TCMU_STS_OK);
+  EXPECT_EQ(reply.completions, 1);
+}
+
+TEST_F(HostTest, many_threads_lose_no_command) {
+  ASSERT_EQ(lun().open(), 0);
+  std::vector<std::thread> threads;
+  for (std::uint64_t t = 0; t < 4; ++t) {
+    threads.emplace_back([this, t] {
+      for (std::uint64_t i = 0; i < 50; ++i) {
+        const std::uint64_t at = (t << 22) + i * 8192;
+        const Bytes data(4096, static_cast<std::uint8_t>(t * 50 + i));
+        EXPECT_EQ(lun_->write(at, data).status, TCMU_STS_OK);
+        EXPECT_TRUE(lun_->read(at, 4096).data == data);
+      }
+    });
+  }
+  for (auto& thread : threads) thread.join();
+}
+
+TEST_F(HostTest, lun_of_4096_byte_blocks_works) {
+  ASSERT_EQ(lun(4096).open(), 0);
+  EXPECT_EQ(lun_->write(8192, Bytes(4096, 1)).status, TCMU_STS_OK);
+  expect_bytes(8192, Bytes(4096, 1));
+  expect_bytes(12288, origin_bytes(12288, 4096));
+  EXPECT_EQ(lun_->attributes().opt_unmap_gran, 1U);
+  EXPECT_EQ(lun_->attributes().max_xfer_len, 256U);
+}
+
+TEST_F(HostTest, other_block_sizes_are_refused_with_a_sentence) {
+  EXPECT_NE(lun(1024).open(), 0);
+  const auto log = take_log();
+  const bool said = std::any_of(log.begin(), log.end(), [](const std::string& line) {
+    return line.find("hw_block_size is 1024") != std::string::npos;
+  });
+  EXPECT_TRUE(said);
+  EXPECT_FALSE(std::filesystem::exists(folder_ + "/dest"));
+}
+
+TEST_F(HostTest, runner_is_told_what_the_lun_can_do) {
+  ASSERT_EQ(lun().open(), 0);
+  const HostAttributes& told = lun_->attributes();
+  EXPECT_TRUE(told.write_cache);
+  EXPECT_TRUE(told.solid_state);
+  EXPECT_TRUE(told.unmap);
+  EXPECT_EQ(told.opt_unmap_gran, 8U);
+  EXPECT_EQ(told.unmap_gran_align, 8U) << "0 makes the daemon divide by zero";
+  EXPECT_FALSE(told.split_unmaps);
+  EXPECT_EQ(told.max_xfer_len, 2048U);
+  EXPECT_GT(told.max_unmap_len, 0U);
+}
+
+TEST_F(HostTest, write_cache_off_is_told_too) {
+  ASSERT_EQ(lun(512, ";hydration=off;write_cache=off").open(), 0);
+  EXPECT_FALSE(lun_->attributes().write_cache);
+  EXPECT_EQ(lun_->write(0, Bytes(4096, 7)).status, TCMU_STS_OK);
+}
+
+TEST_F(HostTest, identification_never_shows_the_config_string) {
+  ASSERT_EQ(lun().open(), 0);
+  const Reply reply = lun_->inquiry(true, 0x83);
+  ASSERT_EQ(reply.status, TCMU_STS_OK);
+  const std::string text(reply.data.begin(), reply.data.end());
+  EXPECT_NE(text.find("LIO-ORG 0123abcd-4567"), std::string::npos);
+  EXPECT_EQ(text.find("origin="), std::string::npos);
+  EXPECT_EQ(lun_->inquiry(true, 0xb0).status, TCMU_STS_NOT_HANDLED) << "the runner's own";
+}
+
+TEST_F(HostTest, format_unit_is_refused) {
+  ASSERT_EQ(lun().open(), 0);
+  EXPECT_EQ(lun_->execute({0x04, 0, 0, 0, 0, 0}).status, TCMU_STS_INVALID_CMD);
+}
+
+TEST_F(HostTest, restore_that_writes_everything_back_changes_nothing) {
+  ASSERT_EQ(lun().open(), 0);
+  EXPECT_EQ(lun_->reconfigure_config(config() + "\n"), 0);
+  EXPECT_EQ(lun_->reconfigure_write_cache(false), 0);
+  EXPECT_EQ(lun_->reconfigure_write_cache(true), 0);
+  EXPECT_TRUE(lun_->attributes().write_cache);
+}
+
+TEST_F(HostTest, live_keys_change_and_static_keys_do_not) {
+  ASSERT_EQ(lun().open(), 0);
+  EXPECT_EQ(lun_->reconfigure_config(config(";hydration=off;hydration_threshold=7")), 0);
+  take_log();
+  EXPECT_EQ(lun_->reconfigure_config(config(";hydration=off;region_size=1m")), -EINVAL);
+  const auto log = take_log();
+  ASSERT_FALSE(log.empty());
+  EXPECT_NE(log[0].find("region_size"), std::string::npos) << log[0];
+  EXPECT_EQ(lun_->reconfigure_size(kSize * 2), -EINVAL);
+}
+
+TEST_F(HostTest, control_socket_lists_what_is_open_and_what_failed) {
+  ASSERT_EQ(lun().open(), 0);
+  auto status = nlohmann::json::parse(ask_control("status " + name_ + "\n"));
+  ASSERT_EQ(status["ok"], true);
+  EXPECT_EQ(status["result"]["name"], name_);
+  EXPECT_EQ(status["result"]["size_bytes"], kSize);
+  lun_->close();
+  EXPECT_EQ(nlohmann::json::parse(ask_control("status " + name_ + "\n"))["ok"], false);
+
+  std::filesystem::remove(folder_ + "/dest");
+  EXPECT_NE(lun_->open(), 0) << "a known clone without its destination";
+  status = nlohmann::json::parse(ask_control("status " + name_ + "\n"));
+  EXPECT_EQ(status["result"]["state"], "failed");
+  EXPECT_NE(status["result"]["reason"], "");
+}
+
+TEST_F(HostTest, second_lun_of_one_name_is_refused_and_the_first_lives) {
+  ASSERT_EQ(lun().open(), 0);
+  HostLun::Setup setup;
+  setup.name = name_;
+  setup.config = config();
+  setup.size_bytes = kSize;
+  setup.sys_dir = scratch + "/sys";
+  HostLun second(*handler, setup);
+  EXPECT_NE(second.open(), 0);
+  expect_bytes(0, origin_bytes(0, 4096));
+}
+
+}  // namespace
+}  // namespace clonedev::testing
+
+int main(int argc, char** argv) {
+  ::testing::InitGoogleTest(&argc, argv);
+  using namespace clonedev::testing;
+  if (::testing::GTEST_FLAG(list_tests)) return RUN_ALL_TESTS();
+  // On the build's own disk: /tmp may be a tmpfs, which takes no O_DIRECT.
+  scratch = std::filesystem::current_path().string() + "/hostXXXXXX";
+  if (::mkdtemp(scratch.data()) == nullptr) return 1;
+  ::setenv("TCMU_CLONE_STATE_DIR", (scratch + "/state").c_str(), 1);
+  ::setenv("TCMU_CLONE_RUN_DIR", (scratch + "/run").c_str(), 1);
+  ::setenv("TCMU_CLONE_CONF_DIR", (scratch + "/conf").c_str(), 1);
+  ::setenv("TCMU_CLONE_SYS_DIR", (scratch + "/sys").c_str(), 1);
+  for (const char* folder : {"/state", "/run", "/conf", "/sys"}) {
+    std::filesystem::create_directory(scratch + folder);
+  }
+  handler = load_handler(HANDLER_CLONE_SO);
+  if (handler == nullptr) return 1;
+  const int failed = RUN_ALL_TESTS();
+  handler->destroy();
+  std::filesystem::remove_all(scratch);
+  return failed;
+}

@@ -1,0 +1,206 @@
+// The Lun over a clone in memory: what the runner is told, when, and how often.
+#include "lun.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <chrono>
+#include <condition_variable>
+#include <mutex>
+
+#include "support/memory_clone.h"
+#include "support/runner_host.h"
+
+namespace clonedev {
+namespace {
+
+using testing::Bytes;
+using testing::MemoryCloneControl;
+
+// A command of the runner, reduced to what a Lun touches.
+struct Command {
+  explicit Command(std::vector<std::uint8_t> block) : cdb(std::move(block)) {
+    lib.cdb = cdb.data();
+    std::fill(std::begin(lib.sense_buf), std::end(lib.sense_buf), std::uint8_t{0xee});
+    cmd.lib_cmd = &lib;
+    cmd.cmd_state = this;
+    cmd.done = [](tcmu_device*, tcmur_cmd* done, int outcome) {
+      auto* const self = static_cast<Command*>(done->cmd_state);
+      const std::lock_guard lock(self->mutex);
+      self->status = outcome;
+      ++self->completions;
+      self->ended.notify_all();
+    };
+  }
+
+  int wait() {
+    std::unique_lock lock(mutex);
+    ended.wait_for(lock, std::chrono::seconds(20), [this] { return completions > 0; });
+    return completions == 1 ? status : -100;
+  }
+
+  std::vector<std::uint8_t> cdb;
+  tcmulib_cmd lib{};
+  tcmur_cmd cmd{};
+  std::mutex mutex;
+  std::condition_variable ended;
+  int status = -99;
+  int completions = 0;
+};
+
+class LunTest : public ::testing::Test {
+ protected:
+  static constexpr std::uint64_t kSize = 8 << 20;
+
+  LunTest() { testing::take_log(); }
+
+  std::vector<std::string> what_was_done() const {
+    std::vector<std::string> names;
+    for (const auto& call : control_->calls()) names.push_back(call.what);
+    return names;
+  }
+
+  static std::span<const std::byte> as_block(const Bytes& bytes) {
+    return std::as_bytes(std::span(bytes));
+  }
+
+  std::shared_ptr<MemoryCloneControl> control_ = std::make_shared<MemoryCloneControl>(kSize);
+  Lun lun_{nullptr, "vm1", Options{}, testing::make_memory_clone(control_)};
+};
+
+TEST_F(LunTest, write_then_read_returns_what_was_written) {
+  Bytes data(8192, 0x5a);
+  iovec out{data.data(), data.size()};
+  Command write({0x8a, 0});
+  ASSERT_EQ(lun_.write(&write.cmd, {&out, 1}, {4096, 8192}), TCMU_STS_OK);
+  EXPECT_EQ(write.wait(), TCMU_STS_OK);
+  Bytes back(8192);
+  iovec in{back.data(), back.size()};
+  Command read({0x88, 0});
+  ASSERT_EQ(lun_.read(&read.cmd, {&in, 1}, {4096, 8192}), TCMU_STS_OK);
+  EXPECT_EQ(read.wait(), TCMU_STS_OK);
+  EXPECT_EQ(back, data);
+}
+
+TEST_F(LunTest, fua_reaches_the_device) {
+  Bytes data(512);
+  iovec out{data.data(), data.size()};
+  Command plain({0x8a, 0x00});
+  Command forced({0x8a, 0x08});
+  lun_.write(&plain.cmd, {&out, 1}, {0, 512});
+  plain.wait();
+  lun_.write(&forced.cmd, {&out, 1}, {0, 512});
+  forced.wait();
+  EXPECT_FALSE(control_->calls()[0].fua);
+  EXPECT_TRUE(control_->calls()[1].fua);
+}
+
+TEST_F(LunTest, nothing_is_completed_on_the_callers_stack) {
+  control_->hold();
+  Command flush({0x91});
+  ASSERT_EQ(lun_.flush(&flush.cmd), TCMU_STS_OK);
+  Command empty({0x88, 0});
+  ASSERT_EQ(lun_.read(&empty.cmd, {}, {0, 0}), TCMU_STS_OK);
+  EXPECT_EQ(empty.wait(), TCMU_STS_OK) << "a read of nothing needs no device";
+  EXPECT_EQ(flush.completions, 0);
+  control_->release();
+  EXPECT_EQ(flush.wait(), TCMU_STS_OK);
+}
+
+TEST_F(LunTest, write_same_of_zeroes_keeps_space_unless_unmap_was_set) {
+  const Bytes zeroes(512);
+  Command keep({0x93, 0});
+  lun_.write_same(&keep.cmd, as_block(zeroes), {0, 4 << 20}, false);
+  EXPECT_EQ(keep.wait(), TCMU_STS_OK);
+  Command give_back({0x93, 0});
+  lun_.write_same(&give_back.cmd, as_block(zeroes), {0, 4 << 20}, true);
+  EXPECT_EQ(give_back.wait(), TCMU_STS_OK);
+  EXPECT_EQ(what_was_done(), (std::vector<std::string>{"zero-keep", "zero-deallocate"}));
+}
+
+TEST_F(LunTest, write_same_of_a_pattern_writes_it_everywhere_in_bounded_steps) {
+  Bytes block(512);
+  for (std::size_t i = 0; i < block.size(); ++i) block[i] = static_cast<std::uint8_t>(i * 7 + 1);
+  // Neither a multiple of a step nor of the pattern buffer.
+  const Extent extent{512, (3 << 20) + 512 * 5};
+  Command command({0x93, 0});
+  ASSERT_EQ(lun_.write_same(&command.cmd, as_block(block), extent, true), TCMU_STS_OK);
+  EXPECT_EQ(command.wait(), TCMU_STS_OK);
+  const auto written = control_->bytes(extent);
+  for (std::size_t i = 0; i < written.size(); ++i) {
+    ASSERT_EQ(std::to_integer<int>(written[i]), block[i % 512]) << "byte " << i;
+  }
+  EXPECT_EQ(control_->bytes({0, 512}), std::vector<std::byte>(512));
+  EXPECT_EQ(control_->bytes({extent.end(), 512}), std::vector<std::byte>(512));
+  const auto calls = control_->calls();
+  EXPECT_EQ(calls.size(), 4U);
+  for (const auto& call : calls) EXPECT_LE(call.extent.length, 1U << 20);
+}
+
+TEST_F(LunTest, failed_step_ends_a_write_same_once) {
+  control_->fail_next("write", Error{make_error_code(Errc::no_space), "full"});
+  const Bytes block(512, 9);
+  Command command({0x93, 0});
+  lun_.write_same(&command.cmd, as_block(block), {0, 4 << 20}, false);
+  EXPECT_EQ(command.wait(), TCMU_STS_PASSTHROUGH_ERR);
+  EXPECT_EQ(what_was_done().size(), 1U);
+  EXPECT_EQ(command.lib.sense_buf[2], 0x07);
+}
+
+TEST_F(LunTest, failed_discard_becomes_plain_zeroing) {
+  control_->fail_next("zero-deallocate", Error{make_error_code(Errc::destination_write), "no"});
+  Command command({0x42});
+  lun_.unmap(&command.cmd, {0, 65536});
+  EXPECT_EQ(command.wait(), TCMU_STS_OK);
+  EXPECT_EQ(what_was_done(), (std::vector<std::string>{"zero-deallocate", "zero-keep"}));
+}
+
+TEST_F(LunTest, discard_that_fails_twice_ends_and_is_logged) {
+  const Error error{make_error_code(Errc::destination_write), "dest: EIO: see the kernel log"};
+  control_->fail_next("zero-deallocate", error);
+  control_->fail_next("zero-keep", error);
+  Command command({0x42});
+  lun_.unmap(&command.cmd, {0, 65536});
+  EXPECT_EQ(command.wait(), TCMU_STS_HW_ERR);
+  const auto log = testing::take_log();
+  ASSERT_EQ(log.size(), 1U) << "one line a second";
+  EXPECT_EQ(log[0], "warning: vm1: unmap failed: dest: EIO: see the kernel log\n");
+}
+
+TEST_F(LunTest, miscompare_tells_where_and_is_not_logged) {
+  Bytes both(1024, 0);
+  both[7] = 1;
+  iovec data{both.data(), both.size()};
+  Command command({0x89, 0});
+  lun_.compare_and_write(&command.cmd, {&data, 1}, {0, 512});
+  EXPECT_EQ(command.wait(), TCMU_STS_MISCOMPARE);
+  EXPECT_EQ(command.lib.sense_buf[0], 0x80);
+  EXPECT_EQ(command.lib.sense_buf[6], 7);
+  EXPECT_TRUE(testing::take_log().empty());
+}
+
+TEST_F(LunTest, closed_lun_answers_for_itself) {
+  EXPECT_TRUE(lun_.message("enable_hydration").has_value());
+  EXPECT_TRUE(lun_.close().has_value());
+  EXPECT_EQ(lun_.status().mode, CloneMode::fail);
+  EXPECT_EQ(lun_.message("enable_hydration").error().code, Errc::closed);
+  EXPECT_TRUE(lun_.close().has_value());
+}
+
+TEST(RunnerLog, long_message_becomes_several_whole_lines) {
+  testing::take_log();
+  std::string text = "vm1:";
+  for (int i = 0; i < 100; ++i) text += " word" + std::to_string(i);
+  runner_log(4, text + "\nforged");
+  std::string joined;
+  const auto lines = testing::take_log();
+  EXPECT_GT(lines.size(), 2U);
+  for (const std::string& line : lines) {
+    EXPECT_EQ(line.back(), '\n');
+    joined += line.substr(9, line.size() - 10) + " ";
+  }
+  EXPECT_EQ(joined, text + " forged ");
+}
+
+}  // namespace
+}  // namespace clonedev
