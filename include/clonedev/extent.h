@@ -12,7 +12,9 @@ struct Extent {
 
   constexpr std::uint64_t end() const { return offset + length; }
   constexpr bool empty() const { return length == 0; }
-  constexpr bool overlaps(const Extent& o) const { return offset < o.end() && o.offset < end(); }
+  constexpr bool overlaps(const Extent& o) const {
+    return std::max(offset, o.offset) < std::min(end(), o.end());
+  }
   constexpr bool operator==(const Extent&) const = default;
 };
 

@@ -3,7 +3,7 @@
 // Pure logic over StatePages. A change is all or nothing: pages are allocated before the first
 // word changes, so a full live map leaves everything as it was.
 //
-// Units: blocks of 4 KiB. Thread: one writer; at() may be called by any thread.
+// Units: blocks of 4 KiB. Thread: one.
 // Cost: changes and runs by what they touch; counts are kept, hydrated_regions() looks at pages
 // that changed since it was last asked.
 #pragma once

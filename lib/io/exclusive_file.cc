@@ -4,7 +4,6 @@
 #include <linux/fs.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
-#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -12,13 +11,14 @@
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
-#include <fstream>
 #include <mutex>
 #include <set>
 #include <span>
 #include <thread>
 #include <utility>
 #include <vector>
+
+#include "io/block_identity.h"
 
 namespace clonedev {
 namespace {
@@ -48,13 +48,6 @@ InUse& in_use() {
   return files;
 }
 
-std::string first_line(const std::string& path) {
-  std::ifstream file(path);
-  std::string line;
-  std::getline(file, line);
-  return line;
-}
-
 std::string hex(std::span<const unsigned char> bytes) {
   static constexpr char kDigits[] = "0123456789abcdef";
   std::string text;
@@ -63,19 +56,6 @@ std::string hex(std::span<const unsigned char> bytes) {
     text += kDigits[byte & 15];
   }
   return text;
-}
-
-std::string block_identity(dev_t device) {
-  const std::string dir =
-      "/sys/dev/block/" + std::to_string(major(device)) + ":" + std::to_string(minor(device));
-  for (const char* name : {"/dm/uuid", "/device/wwid", "/wwid"}) {
-    if (const std::string id = first_line(dir + name); !id.empty()) return "blockdev:" + id;
-  }
-  std::ifstream uevent(dir + "/uevent");
-  for (std::string line; std::getline(uevent, line);) {
-    if (line.starts_with("PARTUUID=")) return "blockdev:" + line;
-  }
-  return "none";
 }
 
 std::string file_identity(int fd) {
@@ -210,7 +190,9 @@ std::uint64_t ExclusiveFile::size() const {
 }
 
 std::string ExclusiveFile::identity() const {
-  return block_device_ ? block_identity(device_) : file_identity(fd_);
+  if (!block_device_) return file_identity(fd_);
+  const std::string id = block_identity(device_);
+  return id.empty() ? "none" : "blockdev:" + id;
 }
 
 std::string ExclusiveFile::place() const {

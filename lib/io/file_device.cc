@@ -107,6 +107,7 @@ Task<Result<>> FileDevice::transfer(Direction direction, std::uint64_t offset,
 Task<Result<>> FileDevice::bounce(Direction direction, std::uint64_t offset,
                                   std::span<const iovec> data) {
   const std::size_t total = iov_length(data);
+  if (total == 0) co_return Result<>{};
   const BufferPool::Buffer buffer =
       co_await pool_.acquire(std::min(total, kBounceChunk), BufferPool::Use::command);
   for (std::size_t done = 0; done < total;) {
@@ -132,8 +133,11 @@ Task<Result<>> FileDevice::flush() {
 
 Task<Result<bool>> FileDevice::try_fallocate(int mode, bool& supported, Extent extent) {
   if (!supported || extent.empty()) co_return extent.empty();
-  const int result = co_await reactor_.fallocate(file_.fd(), mode | FALLOC_FL_KEEP_SIZE,
-                                                 extent.offset, extent.length);
+  int result = -EINTR;
+  while (result == -EINTR) {
+    result = co_await reactor_.fallocate(file_.fd(), mode | FALLOC_FL_KEEP_SIZE, extent.offset,
+                                         extent.length);
+  }
   if (result == 0) co_return true;
   if (!unsupported(result)) co_return fail(error("fallocate", -result, Errc::destination_write));
   supported = false;

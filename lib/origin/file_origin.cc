@@ -11,7 +11,7 @@
 #include <utility>
 
 #include "io/iovecs.h"
-#include "origin/block_identity.h"
+#include "io/block_identity.h"
 #include "origin/origin_samples.h"
 
 namespace clonedev {

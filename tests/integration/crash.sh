@@ -38,7 +38,7 @@ no_connections() { [ "$(nbd_connections 10809)" = 0 ]; }
 lab_disk /dev/ubda $dir ext4
 head -c 256M /dev/urandom >$dir/origin
 cp $dir/origin $dir/model
-nbd_start $dir/origin 10809 20 96M
+nbd_start $dir/origin 10809 20 40M
 runner_start
 lun_create crash 256M "origin=nbd%3A//127.0.0.1/;dest=$dir/dest;meta=$dir/meta"
 assert_direct crash $dir/dest

@@ -98,7 +98,7 @@ fi
 for unit in target rtslib-fb-targetctl; do
   dropin=$root/usr/lib/systemd/system/$unit.service.d/tcmu-clone.conf
   same "order of $unit" $'After=tcmu-runner.service\nWants=tcmu-runner.service' \
-    "$(grep = "$dropin" | sort)"
+    "$(grep '=' "$dropin" | sort)"
 done
 same "clonectl --version" "$version" "$("$root/usr/bin/clonectl" --version)"
 echo "$(basename "$package"): $(installed | wc -l) entries, exactly those expected"

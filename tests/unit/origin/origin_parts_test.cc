@@ -4,7 +4,7 @@
 #include <filesystem>
 #include <fstream>
 
-#include "origin/block_identity.h"
+#include "io/block_identity.h"
 #include "origin/origin_name.h"
 #include "origin/origin_samples.h"
 #include "origin/read_coverage.h"

@@ -1,4 +1,4 @@
-#include "origin/block_identity.h"
+#include "io/block_identity.h"
 
 #include <fmt/format.h>
 #include <sys/sysmacros.h>
