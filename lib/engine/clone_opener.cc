@@ -17,6 +17,8 @@ using std::chrono::milliseconds;
 
 // Longer than the kernel ever kept the lock of a killed daemon's I/O (I12).
 constexpr auto kLockPatience = milliseconds(20'000);
+// An origin that is away must not hold the daemon up; one that answers is checked at once.
+constexpr auto kLookAtOrigin = milliseconds(1'000);
 constexpr auto kFirstConnect = milliseconds(10'000);
 constexpr const char* kNoIdentity = "none";
 constexpr const char* kInitHint = "; init=overwrite makes a new clone there";
@@ -204,6 +206,9 @@ Task<Result<OpenedClone>> CloneOpener::open_existing() {
         make_link(OriginLink::Binding{superblock_.origin_size, superblock_.origin_identity});
     if (!made) co_return fail(made.error());
     opened_.origin->start();
+    const auto look_until = reactor_.now() + kLookAtOrigin;
+    auto looked = co_await opened_.origin->refuse_if_changed(look_until);
+    if (!looked) co_return fail(looked.error());
   }
   auto attached = co_await attach();
   if (!attached) co_return fail(attached.error());

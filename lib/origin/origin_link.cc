@@ -57,6 +57,15 @@ Task<Result<>> OriginLink::open(TimePoint give_up) {
   co_return Result<>();
 }
 
+Task<Result<>> OriginLink::refuse_if_changed(TimePoint deadline) {
+  const auto inside = gate_.enter();
+  while (!current_ && !closing_ && !verdict_ && now() < deadline) {
+    co_await news_.wait_until(deadline);
+  }
+  if (verdict_ && verdict_->code == Errc::foreign) co_return fail(*verdict_);
+  co_return Result<>();
+}
+
 Task<> OriginLink::maintain() {
   const auto inside = gate_.enter();
   while (!closing_) {

@@ -59,6 +59,10 @@ class OriginLink {
   void start();
   Task<Result<>> open(Scheduler::TimePoint give_up);
 
+  // After start(): waits until the first attempt has ended, or the deadline. An error only when
+  // another content than the expected was found; an origin that is merely away is none.
+  Task<Result<>> refuse_if_changed(Scheduler::TimePoint deadline);
+
   // As expected, or as found by the first connection; 0 before that.
   std::uint64_t size() const { return binding_ ? binding_->size : 0; }
   const std::optional<Binding>& binding() const { return binding_; }

@@ -84,6 +84,7 @@ every_file >/run/before
 
 # All of them in one session of targetcli, with a mark after each.
 for n in "${!lun[@]}"; do
+  [ "$n" != 0 ] || echo "ls /mark--1-"
   echo "/backstores/user:clone create name=${lun[n]} size=8M cfgstring=${config[n]}"
   echo "ls /mark-$n-"
 done | targetcli_run "$LAB_LOG/cases.log"
