@@ -94,7 +94,8 @@ std::string message(const LunRegistry& registry, const Words& words) {
   std::string text = words[2];
   for (std::size_t i = 3; i < words.size(); ++i) text += ' ' + words[i];
   const Result<> done = entry->lun->message(text);
-  return done ? success("null") : control_refusal(done.error().message(), false);
+  if (done) return success("null");
+  return control_refusal(done.error().message(), done.error().code == Errc::bad_config);
 }
 
 }  // namespace

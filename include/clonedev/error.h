@@ -15,7 +15,7 @@ enum class Errc {
   destination_read,   // The destination failed a read.
   destination_write,  // The destination failed a write or a zeroing.
   no_space,           // The destination is full.
-  live_map_full,      // The tmpfs of the live map is full; nothing was changed.
+  live_map_full,      // The tmpfs of the live map is full; no state was changed.
   miscompare,         // COMPARE AND WRITE: the data differ; Error::detail is the first byte.
   needs_check,        // A commit or flush failed earlier; nothing is durable any more (I10).
   metadata_io,        // The metadata device failed.

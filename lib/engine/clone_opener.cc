@@ -65,6 +65,7 @@ Task<Result<OpenedClone>> CloneOpener::open() {
   known_ = known->has_value();
   if (auto checked = check_known(*known); !checked) co_return fail(checked.error());
   if (auto checked = check_distinct(); !checked) co_return fail(checked.error());
+  if (auto ready = look_at_host(); !ready) co_return fail(ready.error());
   if (auto opened = open_files(); !opened) co_return fail(opened.error());
   const auto found = co_await look_at_metadata();
   if (!found) co_return fail(found.error());
@@ -127,6 +128,17 @@ Result<> CloneOpener::check_distinct() const {
   if (!pair) return {};
   return fail(Errc::refused, sentence(std::string(pair) + " are one and the same: give three "
                                                           "different files or devices"));
+}
+
+// What any clone needs of this machine, before anything of one is touched.
+Result<> CloneOpener::look_at_host() {
+  const auto dir = live_dir(request_.site);
+  if (!dir) return fail(dir.error());
+  live_dir_ = *dir;
+  const auto host = read_host_ids();
+  if (!host) return fail(host.error());
+  host_ = *host;
+  return {};
 }
 
 Result<> CloneOpener::open_files() {
@@ -201,6 +213,7 @@ Result<> CloneOpener::decide_new(Found found) const {
 
 Task<Result<OpenedClone>> CloneOpener::open_existing() {
   if (auto checked = check_existing(); !checked) co_return fail(checked.error());
+  if (auto ready = open_destination(); !ready) co_return fail(ready.error());
   if (!superblock_.complete) {
     auto made =
         make_link(OriginLink::Binding{superblock_.origin_size, superblock_.origin_identity});
@@ -266,6 +279,7 @@ Task<Result<OpenedClone>> CloneOpener::create() {
 
 Task<Result<>> CloneOpener::create_files() {
   if (auto prepared = prepare_destination(); !prepared) co_return prepared;
+  if (auto ready = open_destination(); !ready) co_return ready;
   co_return co_await create_metadata();
 }
 
@@ -275,10 +289,15 @@ Result<> CloneOpener::prepare_destination() {
     if (!file) return fail(file.error());
     destination_file_ = std::move(*file);
     created_destination_ = true;
+    // Its size before the metadata that count on it.
+    if (auto synced = destination_file_.sync(); !synced) return synced;
     return destination_file_.sync_parent();
   }
   if (destination_file_.size() >= request_.size_bytes) return {};
-  if (!destination_file_.block_device()) return destination_file_.resize(request_.size_bytes);
+  if (!destination_file_.block_device()) {
+    if (auto resized = destination_file_.resize(request_.size_bytes); !resized) return resized;
+    return destination_file_.sync();
+  }
   return fail(Errc::refused, sentence("destination " + request_.options.dest + " has only " +
                                       std::to_string(destination_file_.size()) +
                                       " bytes, the LUN " + std::to_string(request_.size_bytes)));
@@ -317,13 +336,13 @@ Superblock CloneOpener::new_superblock() const {
   fresh.region_size = request_.options.region_size;
   fresh.origin_size = opened_.origin->binding()->size;
   fresh.origin_identity = opened_.origin->binding()->identity;
-  fresh.destination_identity = destination_file_.identity();
+  fresh.destination_identity = opened_.destination->file().identity();
   return fresh;
 }
 
 // Only what this opener made a moment ago; nobody can have used it yet.
 void CloneOpener::undo_creation() {
-  if (created_destination_) destination_file_.unlink();
+  if (created_destination_) ::unlink(request_.options.dest.c_str());
   if (created_metadata_) ::unlink(request_.options.meta.c_str());
 }
 
@@ -341,25 +360,28 @@ Result<> CloneOpener::make_link(std::optional<OriginLink::Binding> expected) {
 }
 
 Task<Result<>> CloneOpener::attach() {
-  const auto live = live_dir(request_.site);
-  if (!live) co_return fail(live.error());
-  const auto host = read_host_ids();
-  if (!host) co_return fail(host.error());
-  auto store = co_await MetadataStore::attach(*opened_.metadata_device, superblock_, *live, *host);
+  auto store =
+      co_await MetadataStore::attach(*opened_.metadata_device, superblock_, live_dir_, host_);
   if (!store) co_return fail(store.error());
   opened_.metadata = std::move(*store);
   const KnownClone record{id_text(superblock_.uuid), request_.options.dest, request_.options.meta};
   auto remembered = known_clones_.remember(request_.name, record);
-  if (!remembered) co_return remembered;
-  destination_ready();
-  co_return Result<>{};
+  co_return remembered;
 }
 
-void CloneOpener::destination_ready() {
+Result<> CloneOpener::open_destination() {
+  const bool block_device = destination_file_.block_device();
   opened_.destination = std::make_unique<FileDevice>(
       reactor_, bounce_, std::move(destination_file_), request_.size_bytes);
+  const bool direct = opened_.destination->direct();
+  if (block_device && !direct) {
+    return fail(Errc::refused, sentence("destination " + request_.options.dest +
+                                        " cannot be used with O_DIRECT: its sectors are 4096 bytes "
+                                        "and the size of the LUN is no multiple of that"));
+  }
   log_line(LOG_INFO, "clone {}: destination {} opened {}", request_.name, request_.options.dest,
-           opened_.destination->direct() ? "O_DIRECT" : "buffered");
+           direct ? "O_DIRECT" : "buffered");
+  return {};
 }
 
 }  // namespace clonedev

@@ -38,6 +38,7 @@ class CloneOpener {
   Result<> check_request();
   Result<> check_known(const std::optional<KnownClone>& known) const;
   Result<> check_distinct() const;
+  Result<> look_at_host();
   Result<> open_files();
   Task<Result<Found>> look_at_metadata();
   Result<> decide_existing(Found found) const;
@@ -49,7 +50,7 @@ class CloneOpener {
   Result<> prepare_destination();
   Task<Result<>> create_metadata();
   Task<Result<>> attach();
-  void destination_ready();
+  Result<> open_destination();
   Result<> make_link(std::optional<OriginLink::Binding> expected);
   Superblock new_superblock() const;
   void undo_creation();
@@ -59,6 +60,8 @@ class CloneOpener {
   Reactor& reactor_;
   BufferPool& bounce_;
   KnownClones known_clones_;
+  std::string live_dir_;
+  HostIds host_;
   bool known_ = false;
   ExclusiveFile destination_file_;
   bool created_destination_ = false;

@@ -15,6 +15,8 @@ namespace {
 using std::chrono::milliseconds;
 
 constexpr auto kCommitPeriod = std::chrono::seconds(1);
+// The kernel's cmd_time_out: nothing older is executed again after a restart of the daemon.
+constexpr auto kReplayTime = std::chrono::seconds(30);
 constexpr std::uint64_t kLargestCompare = 64 << 10;
 
 alignas(4096) constinit std::byte zero_block[kBlockSize] = {};
@@ -29,7 +31,7 @@ std::vector<iovec> zeroes(std::uint64_t length) {
 
 Hydrator::Tuning tuning_of(const Options& options) {
   return {options.hydration, options.hydration_threshold, options.hydration_batch_size,
-          milliseconds(options.origin_timeout_ms)};
+          options.discard_passdown};
 }
 
 }  // namespace
@@ -46,7 +48,8 @@ Engine::Engine(Parts parts, const Options& options)
           {parts.scheduler, parts.destination, parts.metadata, in_flight_, fetcher_, parts.origin},
           [this] { tick_soon_.set(); }),
       complete_(parts.metadata.superblock().complete),
-      plain_(complete_) {
+      plain_(complete_),
+      replay_until_(parts.scheduler.now() + kReplayTime) {
   hydrator_.tune(tuning_of(options));
   const Superblock& superblock = parts.metadata.superblock();
   if (superblock.needs_check) {
@@ -62,8 +65,10 @@ void Engine::start() {
 Task<Result<>> Engine::stop() {
   stopping_.set();
   tick_soon_.set();
+  // The hydrator learns of it before its origin goes, and ends when its reads have.
+  Task<> hydration = hydrator_.stop();
   if (parts_.origin) co_await parts_.origin->close();
-  co_await hydrator_.stop();
+  co_await std::move(hydration);
   while (!gate_.idle()) co_await gate_.wait_for_change();
   auto committed = co_await committer_.commit();
   if (!committed) co_return committed;
@@ -80,7 +85,7 @@ Task<> Engine::tick() {
     if (stopping_.is_set()) break;
     if (parts_.metadata.dirty() && committer_.failure()) co_await committer_.commit();
     hydrator_.nudge();
-    if (!plain_ && all_on_destination()) co_await finish();
+    if (!complete_ && committer_.failure() && all_on_destination()) co_await finish();
   }
 }
 
@@ -370,7 +375,7 @@ Task<Result<>> Engine::compare_and_write_now(Extent extent, std::span<const iove
   const auto differ = std::ranges::mismatch(place, expected);
   if (differ.in1 != place.end()) {
     // Executed once already, before the daemon died: it had succeeded, so it succeeds (I13).
-    if (std::ranges::equal(place, wanted) &&
+    if (parts_.scheduler.now() < replay_until_ && std::ranges::equal(place, wanted) &&
         parts_.metadata.caw_done_before(extent.offset, expected_hash, wanted_hash)) {
       co_return Result<>{};
     }

@@ -104,6 +104,8 @@ class Engine {
   bool complete_;
   // Every block is on the destination and stays there: zeroing is done on the device (I8).
   bool plain_;
+  // Until then a COMPARE AND WRITE may be one that the last process had executed already (I13).
+  const Scheduler::TimePoint replay_until_;
   Status::Errors errors_;
 };
 

@@ -21,6 +21,12 @@ Task<> Fetcher::run(std::shared_ptr<Fetched> fetched, BufferPool::Use use,
                     Scheduler::TimePoint give_up) {
   const Gate::Holder holder = gate_.enter();
   fetched->buffer = co_await pool_.acquire(fetched->extent.length, use);
+  if (Scheduler::current().now() >= give_up) {  // Whoever wanted it has been answered.
+    fetched->outcome = fail(Errc::busy, "the origin did not answer in time");
+    fetched->buffer = {};
+    fetched->done.set();
+    co_return;
+  }
   const Extent wanted = fetched->extent;
   const Extent there = intersect(wanted, {0, origin_ ? origin_->size() : 0});
   const std::span<std::byte> bytes = fetched->bytes();

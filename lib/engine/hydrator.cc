@@ -13,10 +13,13 @@ using std::chrono::milliseconds;
 
 constexpr std::uint64_t kExtentBytes = std::uint64_t{1} << 20;
 constexpr std::uint64_t kExtentsInFlight = 24;
+constexpr std::uint64_t kMostBytesInFlight = std::uint64_t{48} << 20;
 constexpr std::uint64_t kHoleBytes = std::uint64_t{1} << 30;      // A state change only.
 constexpr std::uint64_t kZeroingBytes = std::uint64_t{16} << 20;  // Writers wait for it.
 constexpr std::uint64_t kAskBytes = std::uint64_t{1} << 30;
 constexpr std::uint64_t kShortestZeroRun = 16;  // Blocks; shorter runs are written as they are.
+// Much of it may be waiting for memory behind commands; the link itself gives up much sooner.
+constexpr auto kPatience = std::chrono::minutes(5);
 constexpr auto kLookForOrigin = milliseconds(1'000);
 constexpr auto kFirstPause = milliseconds(500);
 constexpr auto kLongestPause = milliseconds(30'000);
@@ -76,7 +79,8 @@ std::uint64_t Hydrator::most_blocks_in_flight() const {
   const std::uint64_t region = map().geometry().region_size();
   const std::uint64_t wanted = tuning_.threshold ? tuning_.threshold * region / kBlockSize
                                                  : kExtentsInFlight * extent_blocks();
-  return std::max(wanted, std::uint64_t{1});
+  // More than the pool has for background work would only wait for memory.
+  return std::clamp(wanted, std::uint64_t{1}, kMostBytesInFlight / kBlockSize);
 }
 
 std::uint32_t Hydrator::threshold() const {
@@ -105,7 +109,8 @@ Task<> Hydrator::run() {
     }
     if (map().counts().origin > 0 && !parts_.origin->believed_alive()) {
       const auto look_again = parts_.scheduler.now() + kLookForOrigin;
-      co_await parts_.origin->wait_until_connected(look_again);
+      const bool back = co_await parts_.origin->wait_until_connected(look_again);
+      if (!back) co_await changed_.wait_until(look_again);  // A closed link answers at once.
       continue;
     }
     const Item item = co_await pick();
@@ -170,7 +175,7 @@ Task<bool> Hydrator::origin_says_hole(BlockRange& blocks) {
   if (known_.empty() || wanted.offset < known_.front().extent.offset ||
       wanted.offset >= known_.back().extent.end()) {
     const Extent ask = intersect({wanted.offset, kAskBytes}, {0, end});
-    const auto give_up = parts_.scheduler.now() + tuning_.origin_timeout;
+    const auto give_up = parts_.scheduler.now() + kPatience;
     auto answer = co_await parts_.origin->extents(ask, give_up);
     known_.clear();
     if (answer) known_ = std::move(*answer);
@@ -213,7 +218,8 @@ Task<> Hydrator::do_item(Item item) {
 void Hydrator::account(const Result<>& outcome) {
   if (outcome) return;
   pass_failed_ = true;
-  if (outcome.error().code == Errc::destination_write || outcome.error().code == Errc::no_space) {
+  const std::error_code code = outcome.error().code;
+  if (code == Errc::destination_write || code == Errc::no_space || code == Errc::live_map_full) {
     ++errors_.destination;
     log_line(LOG_ERR, "hydration: {}", outcome.error().message());
   }
@@ -221,7 +227,7 @@ void Hydrator::account(const Result<>& outcome) {
 
 Task<Result<>> Hydrator::copy(BlockRange blocks) {
   const Extent extent = map().geometry().bytes(blocks);
-  const auto give_up = parts_.scheduler.now() + tuning_.origin_timeout;
+  const auto give_up = parts_.scheduler.now() + kPatience;
   auto fetched = co_await parts_.fetcher.get(extent, BufferPool::Use::background, give_up);
   if (fetched) {
     const InFlight::Entry claim =
@@ -318,7 +324,7 @@ Task<Result<>> Hydrator::make_plain(BlockRange blocks) {
     const StateRun run = map().run(left);
     left = {run.blocks.end(), left.end() - run.blocks.end()};
     if (run.state != BlockState::zero) continue;
-    auto zeroed = co_await parts_.destination.zero(geometry.bytes(run.blocks), true);
+    auto zeroed = co_await parts_.destination.zero(geometry.bytes(run.blocks), tuning_.deallocate);
     if (!zeroed) co_return zeroed;
     if (!parts_.metadata.set(run.blocks, BlockState::destination, Cause::copied)) {
       co_return fail(Errc::live_map_full, "the live map is full");

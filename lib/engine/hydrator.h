@@ -36,7 +36,7 @@ class Hydrator {
     bool enabled = true;
     std::uint32_t threshold = 0;
     std::uint32_t batch_size = 0;
-    std::chrono::milliseconds origin_timeout{20'000};
+    bool deallocate = true;  // `zero` becomes holes where the destination can; off: it stays thick.
   };
   struct Errors {
     std::uint64_t origin_read = 0;
@@ -47,7 +47,8 @@ class Hydrator {
   Hydrator(Parts parts, std::function<void()> on_drained);
 
   void start();
-  // Returns when nothing of it is under way. The origin has been told to give up before.
+  // Begins nothing new from this call on; ends when nothing of it is under way, which for reads
+  // from an origin that does not answer takes its close().
   Task<> stop();
   void tune(const Tuning& tuning);
   const Tuning& tuning() const { return tuning_; }

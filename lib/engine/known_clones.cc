@@ -59,6 +59,11 @@ Result<std::optional<KnownClone>> KnownClones::find(const std::string& name) con
     if (key == "dest") clone.dest = value;
     if (key == "meta") clone.meta = value;
   }
+  if (clone.uuid.empty() || clone.dest.empty() || clone.meta.empty()) {
+    return fail(Errc::damaged, "record " + path(name) +
+                                   ": is not whole: compare it with the LUN's "
+                                   "configuration and remove it, then the metadata decide");
+  }
   return clone;
 }
 
@@ -74,6 +79,11 @@ Result<> KnownClones::remember(const std::string& name, const KnownClone& clone)
   {
     std::ofstream file(fresh, std::ios::trunc);
     file << text;
+    file.close();
+    if (!file) {
+      ::unlink(fresh.c_str());
+      return fail(Errc::unavailable, "record " + target + ": cannot be written: is the disk full?");
+    }
   }
   const bool kept = sync(fresh, O_RDONLY) && ::rename(fresh.c_str(), target.c_str()) == 0 &&
                     sync(dir_, O_RDONLY | O_DIRECTORY);

@@ -5,6 +5,7 @@
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <xxhash.h>
 
 #include <algorithm>
 #include <array>
@@ -58,6 +59,15 @@ std::string hex(std::span<const unsigned char> bytes) {
   return text;
 }
 
+// Some network file systems have handles of 128 bytes, more than a superblock has room for.
+std::string short_text(std::span<const unsigned char> bytes) {
+  constexpr std::size_t kMost = 64;
+  if (bytes.size() <= kMost) return hex(bytes);
+  XXH128_canonical_t digest;
+  XXH128_canonicalFromHash(&digest, XXH3_128bits(bytes.data(), bytes.size()));
+  return "xxh128=" + hex(digest.digest);
+}
+
 std::string file_identity(int fd) {
   union {
     file_handle head;
@@ -67,7 +77,7 @@ std::string file_identity(int fd) {
   int mount = 0;
   if (::name_to_handle_at(fd, "", &handle.head, &mount, AT_EMPTY_PATH) != 0) return "none";
   return "file:" + std::to_string(handle.head.handle_type) + ":" +
-         hex({handle.head.f_handle, handle.head.handle_bytes});
+         short_text({handle.head.f_handle, handle.head.handle_bytes});
 }
 
 bool any_nonzero(std::span<const std::byte> bytes) {
@@ -239,6 +249,11 @@ Result<> ExclusiveFile::reserve(std::uint64_t bytes) {
   if (::fallocate(fd_, 0, 0, static_cast<off_t>(bytes)) == 0 || errno == EOPNOTSUPP) return {};
   return fail(error(errno == ENOSPC ? Errc::no_space : Errc::unavailable,
                     std::string("space cannot be reserved: ") + std::strerror(errno)));
+}
+
+Result<> ExclusiveFile::sync() const {
+  if (::fsync(fd_) == 0) return {};
+  return fail(error(Errc::unavailable, std::string("fsync: ") + std::strerror(errno)));
 }
 
 Result<> ExclusiveFile::sync_parent() const {

@@ -50,6 +50,8 @@ class ExclusiveFile {
   Result<> resize(std::uint64_t size);
   // fallocate: later writes into the range meet no ENOSPC. Silently nothing on block devices.
   Result<> reserve(std::uint64_t size);
+  // Makes content and size durable.
+  Result<> sync() const;
   // Makes the name of a new file durable.
   Result<> sync_parent() const;
   // Removes the name again; for a creation that failed later on.

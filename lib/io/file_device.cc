@@ -2,8 +2,6 @@
 
 #include <fcntl.h>
 #include <linux/falloc.h>
-#include <linux/fs.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -12,6 +10,7 @@
 #include <cstring>
 #include <new>
 
+#include "io/dio_alignment.h"
 #include "io/iovecs.h"
 
 namespace clonedev {
@@ -35,31 +34,25 @@ FileDevice::FileDevice(Reactor& reactor, BufferPool& pool, ExclusiveFile file, s
 
 void FileDevice::choose_mode() {
   if (file_.block_device()) {
-    int logical = 512;
-    if (::ioctl(file_.fd(), BLKSSZGET, &logical) == 0 && logical > 512) sector_size_ = 4096;
     ::fsync(file_.fd());  // Nothing of what others wrote through the cache may come back later.
     drop_page_cache();
   }
+  const std::uint32_t alignment = dio_alignment(file_.fd());
+  if (alignment == 0 || size_ % alignment != 0) return;
   const int flags = ::fcntl(file_.fd(), F_GETFL);
   if (::fcntl(file_.fd(), F_SETFL, flags | O_DIRECT) != 0) return;
-  if (sector_size_ == 512 && direct_works(512)) {
+  if (direct_works(alignment)) {
     direct_ = true;
-  } else if (size_ % 4096 == 0 && direct_works(4096)) {
-    direct_ = true;
-    sector_size_ = 4096;
+    sector_size_ = alignment;
   } else {
-    ::fcntl(file_.fd(), F_SETFL, flags & ~O_DIRECT);
-    sector_size_ = 512;
+    ::fcntl(file_.fd(), F_SETFL, flags);
   }
 }
 
 bool FileDevice::direct_works(std::size_t alignment) const {
   void* memory = nullptr;
-  if (::posix_memalign(&memory, 4096, 2 * alignment) != 0) return false;
-  // Both the place in the file and the one in memory are aligned to no more than `alignment`.
-  char* odd = static_cast<char*>(memory) + (alignment < 4096 ? alignment : 0);
-  const ssize_t got =
-      ::pread(file_.fd(), odd, alignment, static_cast<off_t>(alignment < 4096 ? alignment : 0));
+  if (::posix_memalign(&memory, alignment, alignment) != 0) return false;
+  const ssize_t got = ::pread(file_.fd(), memory, alignment, 0);
   std::free(memory);
   return got >= 0;
 }

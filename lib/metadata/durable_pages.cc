@@ -47,7 +47,11 @@ void DurablePages::mark_written(BlockRange blocks, BlockState state) {
     const std::uint64_t base = it->first * StatePages::kBlocksPerPage;
     const std::uint64_t first = std::max(blocks.first, base);
     const std::uint64_t end = std::min(blocks.end(), base + StatePages::kBlocksPerPage);
-    if (all_in(it->second.durable, {first - base, end - first}, state)) continue;
+    // While a commit is under way its frozen copy is about to become what is durable, and that may
+    // say otherwise: only without one does the durable copy decide.
+    if (!it->second.frozen && all_in(it->second.durable, {first - base, end - first}, state)) {
+      continue;
+    }
     urgent_ += !it->second.urgent();
     it->second.written = true;
   }

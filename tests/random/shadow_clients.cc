@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <cstring>
+
 #include "shadow_run.h"
 
 namespace clonedev {
@@ -24,6 +26,13 @@ std::vector<iovec> in_pieces(Bytes& data, std::mt19937_64& random) {
   return list;
 }
 
+std::uint64_t first_difference(const Bytes& a, const Bytes& b) {
+  if (std::memcmp(a.data(), b.data(), a.size()) == 0) return a.size();
+  std::uint64_t at = 0;
+  while (a[at] == b[at]) ++at;
+  return at;
+}
+
 }  // namespace
 
 Extent ShadowRun::random_extent() {
@@ -32,12 +41,12 @@ Extent ShadowRun::random_extent() {
     const std::uint64_t blocks = Geometry::divide_up(config_.size, k4K);
     const std::uint64_t first =
         chance(50) ? std::min(hot_block_ + roll(7), blocks - 1) : roll(blocks - 1);
-    const std::uint64_t end = std::min(first + 1 + roll(chance(80) ? 7 : 63), blocks);
+    const std::uint64_t end = std::min(first + 1 + roll(chance(90) ? 7 : 63), blocks);
     return Geometry(config_.size, k4K).bytes({first, end - first});
   }
   const std::uint64_t hot = std::min(hot_block_ * 8 + roll(63), sectors - 1);
   const std::uint64_t first = chance(50) ? hot : roll(sectors - 1);
-  const std::uint64_t most = chance(70) ? 15 : 400;
+  const std::uint64_t most = chance(90) ? 15 : 300;
   return {first * 512, std::min(1 + roll(most), sectors - first) * 512};
 }
 
@@ -87,12 +96,14 @@ Task<> ShadowRun::again(Life& life, Request request) {
 Task<> ShadowRun::clear(Life& life) {
   ++life.clients;
   const Time begun = shadow_->now();
+  const std::uint64_t faults = counts_.faults;
   const auto cleared = co_await life.rig->engine().clear_needs_check();
   --life.clients;
   if (life.over) co_return;
   if (!cleared) co_return;  // A fault that came meanwhile.
   shadow_->flushed(begun);
-  if (life.rig->engine().status().mode == CloneMode::rw) commit_trouble_ = shadow_->now();
+  const bool mended = life.rig->engine().status().mode == CloneMode::rw;
+  if (mended && counts_.faults == faults) commit_trouble_ = shadow_->now();
 }
 
 Task<> ShadowRun::serve(Life& life, Request request) {
@@ -222,17 +233,18 @@ void ShadowRun::judge_compare(const Request& request, const ShadowDisk::Change& 
   if (!outcome && !differs) return;
   const auto content = shadow_->settled(request.extent, change);
   if (!content) return;
-  const auto at = std::ranges::mismatch(*content, request.expected).in1 - content->begin();
-  const bool equal = *content == request.expected;
+  const std::uint64_t at = first_difference(*content, request.expected);
+  const bool equal = at == content->size();
   const bool had_landed =
-      request.again && *content == shadow_->bytes(request.number, request.extent);
+      request.again &&
+      first_difference(*content, shadow_->bytes(request.number, request.extent)) == content->size();
   if (differs && (equal || had_landed)) {
     complain(fmt::format("COMPARE AND WRITE {} at {} miscompares, but the data are the same{}",
                          request.number, request.extent.offset, had_landed ? " (again)" : ""));
   } else if (outcome && !equal && !had_landed) {
     complain(fmt::format("COMPARE AND WRITE {} at {} succeeds, but the data differ", request.number,
                          request.extent.offset));
-  } else if (differs && outcome.error().detail != static_cast<std::uint64_t>(at)) {
+  } else if (differs && outcome.error().detail != at) {
     complain(fmt::format("COMPARE AND WRITE names byte {}, but {} differs first",
                          outcome.error().detail, at));
   }

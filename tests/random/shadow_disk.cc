@@ -40,6 +40,8 @@ Bytes ShadowDisk::bytes(Number number, Extent extent) const {
 }
 
 bool ShadowDisk::matches(Number number, std::uint64_t sector, const std::byte* found) const {
+  if (number == kOrigin) return std::memcmp(&origin_[sector * kSector], found, kSector) == 0;
+  if (number != kZero && std::memcmp(&number, found, sizeof number) != 0) return false;
   std::byte content[kSector];
   fill(number, sector, content);
   return std::memcmp(content, found, kSector) == 0;

@@ -116,11 +116,13 @@ void ShadowRun::live() {
   Life& life = *lives_.back();
   life.stopping = false;
   hot_block_ = roll(config_.size / k4K - 1);
+  if (chance(80)) slow_down_devices();
+  for (std::uint64_t troubles = roll(3); troubles > 0; --troubles) make_trouble();
   for (std::uint64_t clients = 2 + roll(22); clients > 0; --clients) spawn(client(life));
-  const std::uint64_t steps = 50 + roll(chance(50) ? 600 : 6000);
+  const std::uint64_t steps = 20 + roll(chance(70) ? 600 : 3000);
   for (std::uint64_t i = 0; i < steps && wrong_.empty(); ++i) {
     if (!life.rig->sim.step()) break;
-    if (random_() % 200 == 0) make_trouble();
+    if (random_() % 60 == 0) make_trouble();
   }
 }
 
@@ -224,6 +226,8 @@ void ShadowRun::hydrate_and_compare() {
   }
   const Time begun = shadow_->now();
   rig().hydrate_to_the_end();
+  const auto flushed = rig().flush();
+  if (!flushed) return complain("flush: " + flushed.error().message());
   shadow_->flushed(begun);
   const Extent whole{0, config_.size};
   const Time read = shadow_->begin_read();
@@ -235,7 +239,6 @@ void ShadowRun::hydrate_and_compare() {
 // ---- trouble ----
 
 void ShadowRun::make_trouble() {
-  const auto most = [&] { return milliseconds(roll(1) * roll(30)); };
   switch (roll(5)) {
     case 0:
       config_.options.hydration = !config_.options.hydration;
@@ -249,11 +252,7 @@ void ShadowRun::make_trouble() {
     case 2:
       return make_origin_trouble();
     case 3:
-      rig().destination_slow->set_delays({{{}, most()}, {{}, most()}, {{}, most()}, {{}, most()}});
-      rig().metadata_slow->set_delays({{{}, most()}, {{}, most()}, {{}, most()}, {{}, most()}});
-      rig().destination_disk->set_flush_time(rig().sim, most());
-      rig().metadata_disk->set_flush_time(rig().sim, most());
-      return;
+      return slow_down_devices();
     case 4:
       return add_fault();
     default:
@@ -262,6 +261,15 @@ void ShadowRun::make_trouble() {
       rig().metadata_device->clear();
       spawn(clear(*lives_.back()));
   }
+}
+
+void ShadowRun::slow_down_devices() {
+  const auto most = [&] { return milliseconds(roll(1) * roll(30)); };
+  CloneRig& slow = rig();
+  slow.destination_slow->set_delays({{{}, most()}, {{}, most()}, {{}, most()}, {{}, most()}});
+  slow.metadata_slow->set_delays({{{}, most()}, {{}, most()}, {{}, most()}, {{}, most()}});
+  slow.destination_disk->set_flush_time(slow.sim, most());
+  slow.metadata_disk->set_flush_time(slow.sim, most());
 }
 
 void ShadowRun::apply_options() { rig().engine().apply_live(config_.options); }

@@ -86,6 +86,7 @@ class ShadowRun {
   void live();
   void make_trouble();
   void make_origin_trouble();
+  void slow_down_devices();
   void add_fault();
   void end_trouble();
   void drain();

@@ -205,6 +205,16 @@ TEST(Invariants, I7_readers_switch_to_the_destination_only_once_its_bytes_are_th
   EXPECT_TRUE(rig.sim.run(std::move(write)));
 }
 
+TEST(Invariants, I7_readers_of_a_block_that_is_being_copied_read_the_origin) {
+  CloneRig rig(RigConfig{});
+  rig.destination_slow->hold(SlowDevice::kWrite);
+  rig.set_hydration(true);
+  rig.sim.run_for(milliseconds(300));
+  ASSERT_GT(rig.destination_slow->in_flight(), 0u);
+  EXPECT_EQ(*rig.read({0, 200 * k4K}), rig.origin_bytes({0, 200 * k4K}));
+  rig.destination_slow->release();
+}
+
 TEST(Invariants, I8_zeroed_blocks_read_as_zeroes_and_stale_bytes_are_never_shown) {
   for (const bool passdown : {true, false}) {
     RigConfig config;
