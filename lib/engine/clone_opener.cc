@@ -19,7 +19,7 @@ using std::chrono::milliseconds;
 constexpr auto kLockPatience = milliseconds(20'000);
 // An origin that is away must not hold the daemon up; one that answers is checked at once.
 constexpr auto kLookAtOrigin = milliseconds(1'000);
-constexpr auto kFirstConnect = milliseconds(10'000);
+constexpr auto kFirstConnect = milliseconds(2'000);
 constexpr const char* kNoIdentity = "none";
 constexpr const char* kInitHint = "; init=overwrite makes a new clone there";
 
@@ -161,7 +161,7 @@ Result<> CloneOpener::open_files() {
 Task<Result<CloneOpener::Found>> CloneOpener::look_at_metadata() {
   if (!opened_.metadata_device) co_return Found::nothing;
   if (opened_.metadata_device->size() < 2 * kUnitBytes) {
-    if (opened_.metadata_device->size() == 0) co_return Found::blank;
+    if (opened_.metadata_device->file().size() == 0) co_return Found::blank;
     why_invalid_ = "metadata " + request_.options.meta + ": is too short to be that of a clone";
     co_return Found::invalid;
   }

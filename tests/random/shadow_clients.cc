@@ -242,8 +242,11 @@ void ShadowRun::judge_compare(const Request& request, const ShadowDisk::Change& 
     complain(fmt::format("COMPARE AND WRITE {} at {} miscompares, but the data are the same{}",
                          request.number, request.extent.offset, had_landed ? " (again)" : ""));
   } else if (outcome && !equal && !had_landed) {
-    complain(fmt::format("COMPARE AND WRITE {} at {} succeeds, but the data differ", request.number,
-                         request.extent.offset));
+    const std::uint64_t first = at / 512 * 512;
+    const std::string what = fmt::format(
+        "COMPARE AND WRITE {} succeeds, expecting, where the data differ,", request.number);
+    complain(
+        shadow_->complaint(what, (request.extent.offset + first) / 512, &request.expected[first]));
   } else if (differs && outcome.error().detail != at) {
     complain(fmt::format("COMPARE AND WRITE names byte {}, but {} differs first",
                          outcome.error().detail, at));

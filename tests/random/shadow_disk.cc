@@ -68,7 +68,7 @@ bool ShadowDisk::survives(const Versions& versions, const Version& version) cons
 }
 
 ShadowDisk::Change ShadowDisk::begin(Extent extent, Number number) {
-  const Change change{extent, number, now()};
+  const Change change{extent, number, *under_way_.insert(now()).first};
   for (std::uint64_t at = extent.offset; at < extent.end(); at += kSector) {
     Versions& versions = sectors_[at / kSector];
     prune(versions);
@@ -77,13 +77,13 @@ ShadowDisk::Change ShadowDisk::begin(Extent extent, Number number) {
   return change;
 }
 
-// Forgets what neither a reader nor a power cut can bring back.
+// Forgets what neither a request under way nor a power cut can bring back.
 void ShadowDisk::prune(Versions& versions) {
   if (versions.size() < 8) return;
-  const Time reader = reads_.empty() ? kNever : *reads_.begin();
+  const Time oldest = under_way_.empty() ? kNever : *under_way_.begin();
   const Versions all = versions;
   std::erase_if(versions, [&](const Version& version) {
-    return !survives(all, version) && !readable(all, version, reader);
+    return !survives(all, version) && !readable(all, version, oldest);
   });
 }
 
@@ -96,6 +96,7 @@ ShadowDisk::Version* ShadowDisk::find(std::uint64_t sector, const Change& change
 
 void ShadowDisk::end(const Change& change, bool answered, bool durable) {
   const Time time = now();
+  under_way_.erase(change.begun);
   for (std::uint64_t at = change.extent.offset; at < change.extent.end(); at += kSector) {
     Version* version = find(at / kSector, change);
     if (!version) continue;
@@ -111,6 +112,7 @@ void ShadowDisk::perhaps(const Change& change) { end(change, false, false); }
 
 std::string ShadowDisk::undone(const Change& change) {
   std::string complaint;
+  under_way_.erase(change.begun);
   for (std::uint64_t at = change.extent.offset; at < change.extent.end(); at += kSector) {
     const Version* version = find(at / kSector, change);
     if (version && version->seen != kNever) {
@@ -125,11 +127,11 @@ std::string ShadowDisk::undone(const Change& change) {
 
 void ShadowDisk::flushed(Time begun) { flushed_ = std::max(flushed_, begun); }
 
-ShadowDisk::Time ShadowDisk::begin_read() { return *reads_.insert(now()); }
+ShadowDisk::Time ShadowDisk::begin_read() { return *under_way_.insert(now()).first; }
 
 std::string ShadowDisk::end_read(Time begun, Extent extent, const Bytes& found) {
   const Time time = now();
-  reads_.erase(reads_.find(begun));
+  under_way_.erase(begun);
   for (std::uint64_t at = 0; at < found.size(); at += kSector) {
     const std::uint64_t sector = (extent.offset + at) / kSector;
     Versions& versions = sectors_[sector];
@@ -178,7 +180,7 @@ std::optional<Bytes> ShadowDisk::settled(Extent extent, const Change& own) const
 
 // What was found is what counts from now on, but for the next power cut it is only a late write.
 std::string ShadowDisk::killed(const Bytes& found) {
-  reads_.clear();
+  under_way_.clear();
   const Time death = now();
   const Time birth = now();
   for (std::uint64_t sector = 0; sector < sectors_.size(); ++sector) {
@@ -196,7 +198,7 @@ std::string ShadowDisk::killed(const Bytes& found) {
 }
 
 std::string ShadowDisk::power_cut(const Bytes& found) {
-  reads_.clear();
+  under_way_.clear();
   const Time time = now();
   for (std::uint64_t sector = 0; sector < sectors_.size(); ++sector) {
     Versions& versions = sectors_[sector];
@@ -210,7 +212,7 @@ std::string ShadowDisk::power_cut(const Bytes& found) {
   return {};
 }
 
-std::string ShadowDisk::complaint(const char* when, std::uint64_t sector,
+std::string ShadowDisk::complaint(const std::string& what, std::uint64_t sector,
                                   const std::byte* found) const {
   std::uint64_t words[2];
   std::memcpy(words, found, sizeof words);
@@ -218,7 +220,7 @@ std::string ShadowDisk::complaint(const char* when, std::uint64_t sector,
                      : matches(kZero, sector, found)
                          ? "zeroes"
                          : fmt::format("write {} of sector {}", words[0], words[1]);
-  text = fmt::format("{}: sector {} (block {}) holds {}; known (number begun..ended):", when,
+  text = fmt::format("{}: sector {} (block {}) holds {}; known (number begun..ended):", what,
                      sector, sector / 8, text);
   for (const Version& v : sectors_[sector]) {
     const std::string ended = v.ended == kNever ? "" : std::to_string(v.ended);

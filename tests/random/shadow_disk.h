@@ -60,6 +60,9 @@ class ShadowDisk {
   // The content it had all the time since, when there is only one, `own` apart.
   std::optional<Bytes> settled(Extent extent, const Change& own) const;
 
+  // `what`, then what `found` looks like and all that is known of the sector.
+  std::string complaint(const std::string& what, std::uint64_t sector,
+                        const std::byte* found) const;
   // A new process found this. What was under way is forgotten.
   std::string killed(const Bytes& found);
   std::string power_cut(const Bytes& found);
@@ -84,7 +87,6 @@ class ShadowDisk {
   bool survives(const Versions& versions, const Version& version) const;
   bool matches(Number number, std::uint64_t sector, const std::byte* found) const;
   void fill(Number number, std::uint64_t sector, std::byte* to) const;
-  std::string complaint(const char* when, std::uint64_t sector, const std::byte* found) const;
   void end(const Change& change, bool answered, bool durable);
   void prune(Versions& versions);
   Version* find(std::uint64_t sector, const Change& change);
@@ -94,7 +96,7 @@ class ShadowDisk {
   Time clock_ = 0;
   Time flushed_ = 0;  // What was answered before is durable.
   Number last_number_ = kOrigin;
-  std::multiset<Time> reads_;
+  std::set<Time> under_way_;  // When requests that have not ended began.
 };
 
 }  // namespace clonedev

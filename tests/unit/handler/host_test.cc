@@ -296,7 +296,8 @@ int main(int argc, char** argv) {
   using namespace clonedev::testing;
   if (::testing::GTEST_FLAG(list_tests)) return RUN_ALL_TESTS();
   // On the build's own disk: /tmp may be a tmpfs, which takes no O_DIRECT.
-  scratch = std::filesystem::current_path().string() + "/hostXXXXXX";
+  // A short path: three of them must fit into a config string, and one into a socket address.
+  scratch = "/var/tmp/clone-host-XXXXXX";
   if (::mkdtemp(scratch.data()) == nullptr) return 1;
   ::setenv("TCMU_CLONE_STATE_DIR", (scratch + "/state").c_str(), 1);
   ::setenv("TCMU_CLONE_RUN_DIR", (scratch + "/run").c_str(), 1);
