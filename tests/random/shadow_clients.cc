@@ -54,7 +54,7 @@ ShadowRun::Request ShadowRun::random_request() {
   Request request;
   request.extent = random_extent();
   request.fua = chance(10);
-  const std::uint64_t dice = roll(99);
+  const std::uint64_t dice = roll(calm_ ? 125 : 99);
   if (dice < 30) {
     request.kind = Kind::read;
   } else if (dice < 68) {
@@ -81,7 +81,7 @@ Task<> ShadowRun::client(Life& life) {
     Request request = random_request();
     co_await serve(life, std::move(request));
     if (life.stopping) break;
-    const milliseconds pause(chance(50) ? roll(8) : 0);
+    const milliseconds pause(chance(50) ? roll(calm_ ? 80 : 8) : 0);
     co_await life.rig->sim.sleep_for(pause);
   }
   --life.clients;
@@ -125,6 +125,7 @@ Task<> ShadowRun::serve_flush(Life& life) {
   const auto outcome = co_await life.rig->engine().flush();
   if (life.over) co_return;
   if (outcome) {
+    promised_ = true;
     shadow_->flushed(begun);
   } else if (begun > commit_trouble_) {
     complain("a flush failed without a reason: " + outcome.error().message());
@@ -155,7 +156,9 @@ Task<> ShadowRun::serve_change(Life& life, const Request& request) {
   if (life.over) co_return;
   if (request.kind == Kind::compare) judge_compare(request, change, outcome);
   if (outcome) {
-    shadow_->done(change, request.fua || !config_.options.write_cache);
+    const bool durable = request.fua || !config_.options.write_cache;
+    promised_ = promised_ || durable;
+    shadow_->done(change, durable);
     co_return;
   }
   const auto took = life.rig->sim.now() - start;

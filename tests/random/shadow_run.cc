@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <utility>
+
 namespace clonedev {
 namespace {
 
@@ -118,11 +120,21 @@ void ShadowRun::live() {
   hot_block_ = roll(config_.size / k4K - 1);
   if (chance(80)) slow_down_devices();
   for (std::uint64_t troubles = roll(3); troubles > 0; --troubles) make_trouble();
-  for (std::uint64_t clients = 2 + roll(22); clients > 0; --clients) spawn(client(life));
+  // A calm life: little besides copying, so that what a FLUSH makes durable is the copy's alone.
+  calm_ = chance(25);
+  if (calm_) {
+    rig().origin->delay = milliseconds(5 + roll(20));
+    config_.options.hydration = true;
+    config_.options.hydration_threshold = 1;
+    apply_options();
+  }
+  for (std::uint64_t n = calm_ ? 1 : 2 + roll(22); n > 0; --n) spawn(client(life));
   const std::uint64_t steps = 20 + roll(chance(70) ? 600 : 3000);
   for (std::uint64_t i = 0; i < steps && wrong_.empty(); ++i) {
     if (!life.rig->sim.step()) break;
-    if (random_() % 60 == 0) make_trouble();
+    if (!calm_ && random_() % 60 == 0) make_trouble();
+    // The moment when a promise has just been made is a good one to die.
+    if (std::exchange(promised_, false) && chance(calm_ ? 15 : 2)) break;
   }
 }
 

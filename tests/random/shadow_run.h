@@ -109,6 +109,8 @@ class ShadowRun {
   // Requests that began before may fail because nothing is durable any more.
   Time commit_trouble_ = 0;
   std::uint64_t hot_block_ = 0;
+  bool calm_ = false;
+  bool promised_ = false;  // A FLUSH or FUA was just answered.
   std::set<std::uint64_t> bad_ever_;
   std::string wrong_;
   bool stuck_ = false;
