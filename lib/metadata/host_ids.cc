@@ -25,7 +25,7 @@ std::optional<Id> parse_id(const std::string& text) {
     if (c == '-') continue;
     const auto digit = hex_digit(c);
     if (!digit || digits == 2 * id.size()) return {};
-    id[digits / 2] = static_cast<std::uint8_t>(id[digits / 2] << 4 | *digit);
+    id[digits / 2] = static_cast<std::uint8_t>(unsigned{id[digits / 2]} << 4 | *digit);
     ++digits;
   }
   if (digits != 2 * id.size() || id == Id{}) return {};

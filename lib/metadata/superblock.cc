@@ -75,7 +75,7 @@ MaybeSuperblock newer_of(const Superblock& a, const Superblock& b) {
 MaybeSuperblock choose(const Head& head, const BlockDevice& device) {
   const SlotContent content[] = {look_at_slot(head[0], 0), look_at_slot(head[1], 1)};
   std::vector<Superblock> found;
-  for (const std::uint64_t slot : {0, 1}) {
+  for (const std::uint64_t slot : {0u, 1u}) {
     if (content[slot] != SlotContent::sealed) continue;
     auto superblock = unpack_superblock(head[slot], slot);
     if (!superblock) return fail(superblock.error());

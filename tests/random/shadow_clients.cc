@@ -37,6 +37,8 @@ std::uint64_t first_difference(const Bytes& a, const Bytes& b) {
 
 Extent ShadowRun::random_extent() {
   const std::uint64_t sectors = config_.size / 512;
+  if (mood_ == Mood::duel)
+    return {std::min(hot_block_, sectors / 8 - 2) * k4K, (1 + roll(1)) * k4K};
   if (chance(40)) {  // Whole blocks.
     const std::uint64_t blocks = Geometry::divide_up(config_.size, k4K);
     const std::uint64_t first =
@@ -54,7 +56,7 @@ ShadowRun::Request ShadowRun::random_request() {
   Request request;
   request.extent = random_extent();
   request.fua = chance(10);
-  const std::uint64_t dice = roll(calm_ ? 125 : 99);
+  const std::uint64_t dice = roll(mood_ == Mood::busy ? 99 : 130);
   if (dice < 30) {
     request.kind = Kind::read;
   } else if (dice < 68) {
@@ -81,7 +83,7 @@ Task<> ShadowRun::client(Life& life) {
     Request request = random_request();
     co_await serve(life, std::move(request));
     if (life.stopping) break;
-    const milliseconds pause(chance(50) ? roll(calm_ ? 80 : 8) : 0);
+    const milliseconds pause(chance(50) ? roll(mood_ == Mood::calm ? 80 : 8) : 0);
     co_await life.rig->sim.sleep_for(pause);
   }
   --life.clients;

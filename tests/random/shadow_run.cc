@@ -100,7 +100,9 @@ std::string ShadowRun::run() {
     live();
     if (!wrong_.empty()) break;
     const std::uint64_t fate = roll(99);
-    if (fate < 40) {
+    if (mood_ != Mood::busy && fate < 80) {
+      cut_power();
+    } else if (fate < 40) {
       kill();
     } else if (fate < 80) {
       cut_power();
@@ -120,22 +122,25 @@ void ShadowRun::live() {
   hot_block_ = roll(config_.size / k4K - 1);
   if (chance(80)) slow_down_devices();
   for (std::uint64_t troubles = roll(3); troubles > 0; --troubles) make_trouble();
-  // A calm life: little besides copying, so that what a FLUSH makes durable is the copy's alone.
-  calm_ = chance(25);
-  if (calm_) {
-    rig().origin->delay = milliseconds(5 + roll(20));
-    config_.options.hydration = true;
-    config_.options.hydration_threshold = 1;
-    apply_options();
-  }
-  for (std::uint64_t n = calm_ ? 1 : 2 + roll(22); n > 0; --n) spawn(client(life));
+  choose_mood();
+  const std::uint64_t most = mood_ == Mood::busy ? 22 : mood_ == Mood::duel ? 1 : 0;
+  for (std::uint64_t n = mood_ == Mood::calm ? 1 : 2 + roll(most); n > 0; --n) spawn(client(life));
   const std::uint64_t steps = 20 + roll(chance(70) ? 600 : 3000);
   for (std::uint64_t i = 0; i < steps && wrong_.empty(); ++i) {
     if (!life.rig->sim.step()) break;
-    if (!calm_ && random_() % 60 == 0) make_trouble();
+    if (mood_ == Mood::busy && random_() % 60 == 0) make_trouble();
     // The moment when a promise has just been made is a good one to die.
-    if (std::exchange(promised_, false) && chance(calm_ ? 15 : 2)) break;
+    if (std::exchange(promised_, false) && chance(mood_ == Mood::busy ? 2 : 12)) break;
   }
+}
+
+void ShadowRun::choose_mood() {
+  mood_ = chance(60) ? Mood::busy : chance(50) ? Mood::calm : Mood::duel;
+  if (mood_ == Mood::busy) return;
+  rig().origin->delay = milliseconds(5 + roll(20));
+  config_.options.hydration = mood_ == Mood::calm;
+  config_.options.hydration_threshold = 1;
+  apply_options();
 }
 
 void ShadowRun::kill() {
@@ -172,6 +177,7 @@ void ShadowRun::begin_life(std::unique_ptr<CloneRig> next) {
   const auto opened = rig().open();
   if (!opened) return complain("cannot be opened again: " + opened.error().message());
   know_whether_failed();
+  apply_options();
 }
 
 void ShadowRun::know_whether_failed() {

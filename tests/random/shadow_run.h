@@ -35,6 +35,10 @@ class ShadowRun {
 
  private:
   using Time = ShadowDisk::Time;
+  // busy: many clients, all kinds of trouble. calm: one client beside a slow hydration, so that
+  // what a FLUSH makes durable is the copy's alone. duel: a few clients on two blocks, so that
+  // changes undo what a running commit makes durable.
+  enum class Mood { busy, calm, duel };
   enum class Kind { read, write, zero, compare, flush };
   struct Request {
     Kind kind = Kind::read;
@@ -84,6 +88,7 @@ class ShadowRun {
                      const Result<>& outcome);
 
   void live();
+  void choose_mood();
   void make_trouble();
   void make_origin_trouble();
   void slow_down_devices();
@@ -109,7 +114,7 @@ class ShadowRun {
   // Requests that began before may fail because nothing is durable any more.
   Time commit_trouble_ = 0;
   std::uint64_t hot_block_ = 0;
-  bool calm_ = false;
+  Mood mood_ = Mood::busy;
   bool promised_ = false;  // A FLUSH or FUA was just answered.
   std::set<std::uint64_t> bad_ever_;
   std::string wrong_;

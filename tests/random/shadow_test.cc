@@ -15,7 +15,7 @@
 namespace clonedev {
 namespace {
 
-constexpr std::uint64_t kRuns = 25;
+constexpr std::uint64_t kRuns = 50;
 
 std::uint64_t from_environment(const char* name, std::uint64_t otherwise) {
   const char* text = std::getenv(name);

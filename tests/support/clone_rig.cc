@@ -56,6 +56,7 @@ CloneRig::CloneRig(const RigConfig& config) : sim(config.seed), config_(config) 
 CloneRig::CloneRig(const CloneRig& from, MemoryDevice destination_image,
                    MemoryDevice metadata_image)
     : sim(from.config_.seed), config_(from.config_), host_(from.host_) {
+  config_.options.hydration = false;  // What is found shall be what was left.
   origin = std::make_shared<MemoryOrigin::World>(sim);
   origin->content = from.origin->content;
   origin->identity = from.origin->identity;

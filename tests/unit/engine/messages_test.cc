@@ -54,8 +54,9 @@ TEST(Messages, tell_how_to_stop_hydration_instead_of_zero) {
 }
 
 TEST(Messages, refuse_unknown_words_with_the_list_of_those_that_exist) {
-  for (const std::string words : {std::string(), std::string("resize"), std::string("ENABLE_HYDRATION"),
-                                  std::string(" enable_hydration"), std::string(10'000, 'x')}) {
+  for (const std::string& words :
+       {std::string(), std::string("resize"), std::string("ENABLE_HYDRATION"),
+        std::string(" enable_hydration"), std::string(10'000, 'x')}) {
     const auto refused = apply_message(words, {});
     ASSERT_FALSE(refused) << words.substr(0, 40);
     EXPECT_EQ(refused.error().code, Errc::bad_config);

@@ -41,7 +41,7 @@ TEST_F(AttachTest, writes_durably_who_has_it_and_detach_takes_it_back) {
   EXPECT_TRUE(superblock->clean);
   EXPECT_EQ(superblock->attach_id, Id{});
   EXPECT_FALSE(std::filesystem::exists(live_path()));
-  for (const std::uint64_t slot : {0, 1}) {
+  for (const std::uint64_t slot : {0u, 1u}) {
     MemoryDevice copy = device;
     std::array<std::byte, 512> junk{};
     copy.poke(slot * kUnitBytes, junk);

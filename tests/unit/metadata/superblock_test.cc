@@ -29,7 +29,7 @@ class SuperblockTest : public CloneTest {
   }
   // Changes a field behind the checksum's back, and seals it again, in both slots.
   void rewrite(const std::function<void(DiskSuperblock&)>& change) {
-    for (const std::uint64_t slot : {0, 1}) {
+    for (const std::uint64_t slot : {0u, 1u}) {
       Unit one = unit(slot);
       DiskSuperblock disk;
       std::memcpy(&disk, one.bytes.data(), kUnitBytes);
@@ -74,7 +74,7 @@ TEST_F(SuperblockTest, blank_is_nothing_but_zeroes_at_the_head) {
 
 // Btrfs signs at 64 KiB and leaves zeroes before.
 TEST_F(SuperblockTest, something_else_is_foreign_even_behind_zeroes) {
-  for (const std::uint64_t where : {0, 510, 4096, 65600}) {
+  for (const std::uint64_t where : {0u, 510u, 4096u, 65600u}) {
     device = MemoryDevice(metadata_bytes(4 * kGiB));
     const std::byte mark{0x55};
     device.poke(where, std::span(&mark, 1));
@@ -83,7 +83,7 @@ TEST_F(SuperblockTest, something_else_is_foreign_even_behind_zeroes) {
 }
 
 TEST_F(SuperblockTest, one_bad_slot_leaves_the_other) {
-  for (const std::uint64_t slot : {0, 1}) {
+  for (const std::uint64_t slot : {0u, 1u}) {
     format_device(device, 4 * kGiB);
     spoil(slot);
     const auto found = read_one(device);
