@@ -43,7 +43,7 @@ Engine::Engine(Parts parts, const Options& options)
       discard_passdown_(options.discard_passdown),
       origin_timeout_(options.origin_timeout_ms),
       committer_(parts.metadata, parts.destination, [this](const Error& e) { failed(e); }),
-      fetcher_(parts.origin_pool, gate_, parts.origin),
+      fetcher_(parts.origin_pool, parts.origin),
       hydrator_(
           {parts.scheduler, parts.destination, parts.metadata, in_flight_, fetcher_, parts.origin},
           [this] { tick_soon_.set(); }),
@@ -70,6 +70,7 @@ Task<Result<>> Engine::stop() {
   if (parts_.origin) co_await parts_.origin->close();
   co_await std::move(hydration);
   while (!gate_.idle()) co_await gate_.wait_for_change();
+  co_await fetcher_.idle();
   auto committed = co_await committer_.commit();
   if (!committed) co_return committed;
   co_return co_await parts_.metadata.detach();
@@ -101,6 +102,8 @@ Task<> Engine::finish() {
   complete_ = true;
   log_line(LOG_NOTICE, "hydration is complete: the destination is a plain image");
   co_await hydrator_.stop();
+  // Commands that began before the last copy landed may still be reading it.
+  co_await fetcher_.idle();
   if (parts_.origin) co_await parts_.origin->close();
   parts_.origin_pool.trim();
 }
@@ -164,23 +167,28 @@ Task<Result<>> Engine::read_destination(Extent extent, std::vector<iovec> data) 
 Task<Result<>> Engine::write(Extent extent, std::span<const iovec> data, bool fua) {
   const Gate::Holder holder = gate_.enter();
   EdgeBlocks edges;
-  auto outcome = co_await load_edges(extent, edges);
+  const auto deadline = give_up();
+  auto outcome = co_await load_edges(extent, edges, deadline);
   if (outcome) outcome = co_await write_loaded(extent, data, edges);
   co_return co_await settle(std::move(outcome), fua);
 }
 
-// Brings what a partial write needs of the origin, holding nothing.
-Task<Result<>> Engine::load_edges(Extent extent, EdgeBlocks& edges) {
+// Brings what a partial write needs of the origin, holding nothing; both edges at once, so that
+// one deadline serves both and neither finds the origin gone because the copy was completed.
+Task<Result<>> Engine::load_edges(Extent extent, EdgeBlocks& edges, Scheduler::TimePoint deadline) {
   const WritePlan plan =
       plan_write(parts_.metadata.map(), extent, parts_.destination.sector_size());
-  if (!plan.needs_origin()) co_return Result<>{};
-  const auto deadline = give_up();
-  Result<> outcome;
+  std::vector<Task<Result<>>> loads;
   if (plan.head && plan.head->rest == BlockState::origin) {
-    outcome = co_await load_edge(*plan.head, EdgeBlocks::head, edges, deadline);
+    loads.push_back(load_edge(*plan.head, EdgeBlocks::head, edges, deadline));
   }
-  if (outcome && plan.tail && plan.tail->rest == BlockState::origin) {
-    outcome = co_await load_edge(*plan.tail, EdgeBlocks::tail, edges, deadline);
+  if (plan.tail && plan.tail->rest == BlockState::origin) {
+    loads.push_back(load_edge(*plan.tail, EdgeBlocks::tail, edges, deadline));
+  }
+  Result<> outcome;
+  for (Task<Result<>>& load : loads) {
+    auto loaded = co_await std::move(load);
+    if (!loaded && outcome) outcome = std::move(loaded);
   }
   co_return outcome;
 }
@@ -309,8 +317,11 @@ Task<Result<>> Engine::zero(Extent extent, Zeroing how, bool fua) {
   EdgeBlocks head;
   EdgeBlocks tail;
   // BUSY means that nothing happened, so everything that may be missing is brought first.
-  auto outcome = co_await load_edges(plan.head, head);
-  if (outcome) outcome = co_await load_edges(plan.tail, tail);
+  const auto deadline = give_up();
+  Task<Result<>> tail_load = load_edges(plan.tail, tail, deadline);
+  auto outcome = co_await load_edges(plan.head, head, deadline);
+  auto tail_loaded = co_await std::move(tail_load);
+  if (outcome) outcome = std::move(tail_loaded);
   if (outcome && !plan.head.empty()) outcome = co_await write_loaded(plan.head, head_data, head);
   if (outcome && !plan.blocks.empty()) outcome = co_await zero_blocks(plan.blocks, how);
   if (outcome && !plan.tail.empty()) outcome = co_await write_loaded(plan.tail, tail_data, tail);

@@ -65,7 +65,7 @@ class Engine {
  private:
   Task<Result<>> read_step(ReadStep step, std::vector<iovec> data);
   Task<Result<>> read_destination(Extent extent, std::vector<iovec> data);
-  Task<Result<>> load_edges(Extent extent, EdgeBlocks& edges);
+  Task<Result<>> load_edges(Extent extent, EdgeBlocks& edges, Scheduler::TimePoint deadline);
   Task<Result<>> load_edge(Edge edge, EdgeBlocks::Side side, EdgeBlocks& edges,
                            Scheduler::TimePoint deadline);
   Task<Result<>> write_loaded(Extent extent, std::span<const iovec> data, EdgeBlocks& edges);

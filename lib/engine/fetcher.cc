@@ -17,9 +17,13 @@ Task<Result<std::shared_ptr<Fetcher::Fetched>>> Fetcher::get(Extent extent, Buff
   co_return fetched;
 }
 
+Task<> Fetcher::idle() {
+  while (!reads_.idle()) co_await reads_.wait_for_change();
+}
+
 Task<> Fetcher::run(std::shared_ptr<Fetched> fetched, BufferPool::Use use,
                     Scheduler::TimePoint give_up) {
-  const Gate::Holder holder = gate_.enter();
+  const Gate::Holder holder = reads_.enter();
   fetched->buffer = co_await pool_.acquire(fetched->extent.length, use);
   if (Scheduler::current().now() >= give_up) {  // Whoever wanted it has been answered.
     fetched->outcome = fail(Errc::busy, "the origin did not answer in time");

@@ -27,8 +27,10 @@ class Fetcher {
   };
   static constexpr std::uint64_t kLargest = std::uint64_t{1} << 20;
 
-  Fetcher(BufferPool& pool, Gate& gate, OriginLink* origin)
-      : pool_(pool), gate_(gate), origin_(origin) {}
+  Fetcher(BufferPool& pool, OriginLink* origin) : pool_(pool), origin_(origin) {}
+
+  // Returns when no read is under way, wanted or not.
+  Task<> idle();
 
   // At most BufferPool::kLargest bytes. Errc::busy: not there at `give_up`.
   Task<Result<std::shared_ptr<Fetched>>> get(Extent extent, BufferPool::Use use,
@@ -41,7 +43,7 @@ class Fetcher {
   Task<Result<>> read_part(Extent extent, std::vector<iovec> data, Scheduler::TimePoint give_up);
 
   BufferPool& pool_;
-  Gate& gate_;
+  Gate reads_;
   OriginLink* origin_;
 };
 

@@ -21,6 +21,9 @@ Result<Options> apply_message(std::string_view words, Options options) {
   const std::string_view name = words.substr(0, blank);
   const std::string_view value = blank == words.npos ? "" : words.substr(blank + 1);
   if (name == "enable_hydration" || name == "disable_hydration") {
+    if (!value.empty()) {
+      return fail(Errc::bad_config, "message " + std::string(name) + ": takes no further word");
+    }
     options.hydration = name == "enable_hydration";
     return options;
   }

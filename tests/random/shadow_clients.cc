@@ -11,7 +11,6 @@ namespace {
 
 using std::chrono::milliseconds;
 
-constexpr ShadowDisk::Time kNever = ~ShadowDisk::Time{0};
 constexpr std::uint64_t k4K = 4096;
 // A command that waits for the origin is answered by then, device time included.
 constexpr auto kLongestBusy = milliseconds(3000 + 500);
