@@ -211,7 +211,8 @@ TEST(Invariants, I7_readers_switch_to_the_destination_only_once_its_bytes_are_th
   CloneRig rig(RigConfig{});
   rig.destination_slow->hold(SlowDevice::kWrite);
   rig.set_hydration(true);
-  Task<Result<>> write = rig.begin_write(100 * k4K, pattern(3, k4K));
+  const Bytes data = pattern(3, k4K);
+  Task<Result<>> write = rig.begin_write(100 * k4K, data);
   rig.sim.run_for(milliseconds(300));
   EXPECT_FALSE(write.done());
   EXPECT_EQ(*rig.read({0, 200 * k4K}), rig.origin_bytes({0, 200 * k4K}));
