@@ -115,6 +115,10 @@ Task<Result<>> NbdConnection::dial() {
 Task<> NbdConnection::pump() {
   const auto inside = gate_.enter();
   while (!stopping()) {
+    // Looked at before any waiting: on a quick link libnbd does the whole handshake while it dials,
+    // and then nothing would ever wake us.
+    if (phase_ == Phase::connecting && nbd_aio_is_ready(handle_.get())) become_ready();
+    if (stopping()) break;
     const short events = wanted_events();
     if (events == 0) break;  // Dead or closed.
     // Made anew each time: while connecting, libnbd goes from one address and socket to the next.
@@ -148,7 +152,6 @@ void NbdConnection::step(int happened) {
     result = nbd_aio_notify_write(h);
   }
   if (result == -1) note_failure(nbd_get_error());
-  if (phase_ == Phase::connecting && nbd_aio_is_ready(h)) become_ready();
 }
 
 void NbdConnection::become_ready() {
