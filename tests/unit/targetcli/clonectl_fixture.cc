@@ -63,6 +63,8 @@ Outcome ClonectlTest::run(const std::vector<std::string>& arguments) const {
 }
 
 void ClonectlTest::start_daemon(FakeDaemon::Answer answer) {
+  daemon_.reset();
+  std::filesystem::remove(socket_);  // Of the daemon before.
   daemon_ = std::make_unique<FakeDaemon>(socket_.string(), std::move(answer));
 }
 

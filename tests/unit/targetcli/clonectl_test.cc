@@ -45,7 +45,7 @@ TEST_F(ClonectlTest, lists_a_table_with_the_reason_of_what_failed) {
 
 TEST_F(ClonectlTest, lists_json_as_the_daemon_gave_it) {
   const std::string array = "[" + status_json(example_status("vm1")) + "]";
-  start_daemon([&](const std::string&) { return ok(array); });
+  start_daemon([array](const std::string&) { return ok(array); });
   const Outcome outcome = run({"list", "--json"});
   EXPECT_EQ(outcome.exit_code, 0);
   EXPECT_EQ(outcome.out, array + "\n");
@@ -128,25 +128,25 @@ TEST_F(ClonectlTest, sends_messages_word_by_word) {
 }
 
 TEST_F(ClonectlTest, passes_on_what_the_daemon_refuses) {
-  std::string reply = error("vm9: no such LUN: see clonectl list");
-  start_daemon([&](const std::string&) { return reply; });
+  const auto answer_with = [this](std::string reply) {
+    start_daemon([reply = std::move(reply)](const std::string&) { return reply; });
+  };
+  answer_with(error("vm9: no such LUN: see clonectl list"));
   Outcome outcome = run({"status", "vm9"});
   EXPECT_EQ(outcome.exit_code, 1);
   EXPECT_EQ(outcome.err, "clonectl: vm9: no such LUN: see clonectl list\n");
-  reply = error("foo: unknown message: see clonectl(8)", R"(,"usage":true)");
+  answer_with(error("foo: unknown message: see clonectl(8)", R"(,"usage":true)"));
   EXPECT_EQ(run({"message", "vm1", "foo"}).exit_code, 2);
-  reply = error("vm1.meta: is damaged: restore it", R"(,"usage":false,"damaged":true)");
+  answer_with(error("vm1.meta: is damaged: restore it", R"(,"usage":false,"damaged":true)"));
   EXPECT_EQ(run({"message", "vm1", "enable_hydration"}).exit_code, 3);
 }
 
 TEST_F(ClonectlTest, survives_whatever_answers) {
-  std::string reply;
-  start_daemon([&](const std::string&) { return reply; });
   for (const std::string odd :
        {"", "\n", "hello\n", "[]\n", "{}\n", "{\"ok\":1}\n", "{\"ok\":false}\n", "{\"ok\":true}\n",
         "{\"ok\":true,\"result\":{\"name\":3}}\n", "{\"ok\":true,\"result\":7}\n",
         "{\"ok\":true,\"result\":[1]}\n", "no newline"}) {
-    reply = odd;
+    start_daemon([odd](const std::string&) { return odd; });
     const Outcome outcome = run({"status", "vm1"});
     EXPECT_EQ(outcome.exit_code, 1) << odd;
     expect_error_line(outcome, "");
@@ -218,15 +218,16 @@ TEST_F(ClonectlTest, gives_up_with_4_when_the_daemon_is_silent) {
 }
 
 TEST_F(ClonectlTest, ends_waiting_with_1_when_the_lun_fails_or_vanishes) {
-  std::atomic<int> asked{0};
-  std::string last = ok(status_json(failed_status("vm1")));
-  start_daemon([&](const std::string&) {
-    return ++asked % 2 == 1 ? ok(status_json(example_status("vm1"))) : last;
-  });
+  const auto answer_at_last = [this](std::string last) {
+    start_daemon([last = std::move(last), asked = 0](const std::string&) mutable {
+      return ++asked == 1 ? ok(status_json(example_status("vm1"))) : last;
+    });
+  };
+  answer_at_last(ok(status_json(failed_status("vm1"))));
   const Outcome outcome = run({"wait", "vm1"});
   EXPECT_EQ(outcome.exit_code, 1);
   expect_error_line(outcome, "the LUN has failed");
-  last = error("vm1: no such LUN: see clonectl list");
+  answer_at_last(error("vm1: no such LUN: see clonectl list"));
   EXPECT_EQ(run({"wait", "vm1"}).exit_code, 1);
 }
 
