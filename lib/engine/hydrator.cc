@@ -161,7 +161,9 @@ Task<Hydrator::Item> Hydrator::pick() {
   BlockRange blocks = map().find(rest, BlockState::origin);
   if (blocks.empty()) co_return Item{};
   const bool hole = co_await origin_says_hole(blocks);
-  const std::uint64_t room = most_blocks_in_flight() - blocks_in_flight_;
+  // The threshold may have been lowered while the origin was asked.
+  const std::uint64_t room =
+      std::max(most_blocks_in_flight(), blocks_in_flight_ + 1) - blocks_in_flight_;
   const std::uint64_t most = hole ? kHoleBytes / kBlockSize : std::min(extent_blocks(), room);
   blocks.count = std::min(blocks.count, most);
   co_return Item{blocks, hole ? Kind::hole : Kind::copy};
