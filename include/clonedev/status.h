@@ -12,7 +12,8 @@ enum class CloneMode { rw, ro, fail };
 struct BlockCounts {
   std::uint64_t origin = 0;
   std::uint64_t zero = 0;
-  std::uint64_t destination = 0;
+  std::uint64_t destination = 0;  // The copied ones included.
+  std::uint64_t copied = 0;       // Of these: copied from the origin, and not written since.
   std::uint64_t total() const { return origin + zero + destination; }
 };
 

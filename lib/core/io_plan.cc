@@ -11,7 +11,7 @@ bool covers_block(const Geometry& geometry, Extent extent, std::uint64_t block) 
 std::optional<Edge> edge(const StateMap& map, Extent extent, std::uint64_t block,
                          std::uint32_t sector_size) {
   if (covers_block(map.geometry(), extent, block)) return std::nullopt;
-  const BlockState state = map.at(block);
+  const BlockState state = authority_of(map.at(block));
   const bool sectors_fit = extent.offset % sector_size == 0 && extent.length % sector_size == 0;
   if (state == BlockState::destination && sectors_fit) return std::nullopt;
   return Edge{block, state};
@@ -24,7 +24,13 @@ std::vector<ReadStep> plan_read(const StateMap& map, Extent extent) {
   BlockRange left = map.geometry().touched(extent);
   while (!left.empty()) {
     const StateRun run = map.run(left);
-    steps.push_back({intersect(map.geometry().bytes(run.blocks), extent), run.state});
+    const Extent bytes = intersect(map.geometry().bytes(run.blocks), extent);
+    const BlockState source = authority_of(run.state);
+    if (!steps.empty() && steps.back().source == source) {
+      steps.back().extent.length += bytes.length;
+    } else {
+      steps.push_back({bytes, source});
+    }
     left = {run.blocks.end(), left.end() - run.blocks.end()};
   }
   return steps;

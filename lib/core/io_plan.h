@@ -14,17 +14,17 @@
 namespace clonedev {
 
 struct ReadStep {
-  Extent extent;  // Bytes of the disk, in order, without gaps.
-  BlockState source;
+  Extent extent;      // Bytes of the disk, in order, without gaps.
+  BlockState source;  // An authority: never `copied`.
 };
 
-// Where the bytes of a READ come from, one step a run of equal state.
+// Where the bytes of a READ come from, one step a run of equal authority.
 std::vector<ReadStep> plan_read(const StateMap& map, Extent extent);
 
 // A block that a write covers in part and whose other bytes must be supplied with it.
 struct Edge {
   std::uint64_t block;
-  BlockState rest;  // Where the other bytes come from.
+  BlockState rest;  // The authority: where the other bytes come from.
 };
 
 struct WritePlan {

@@ -33,6 +33,8 @@ std::uint64_t places(std::size_t first, std::size_t end) {
   return upto & (~std::uint64_t{0} << (2 * first)) & kLowBits;
 }
 
+constexpr std::size_t index_of(BlockState state) { return static_cast<std::size_t>(state); }
+
 // Calls f(word index, mask of low bits) for the words that blocks [first, end) of a page touch,
 // until f returns false.
 template <class F>
@@ -50,7 +52,6 @@ void for_words(std::size_t first, std::size_t end, F&& f) {
 StateMap::StateMap(Geometry geometry, StatePages& pages)
     : geometry_(geometry), pages_(pages), counts_(pages.pages()), hydrated_(pages.pages(), kStale) {
   assert(pages.pages() == pages_of({0, geometry.blocks()}).count);
-  totals_.destination = geometry_.blocks();
   for (std::size_t page = 0; page < counts_.size(); ++page) recount(page);
 }
 
@@ -111,9 +112,7 @@ BlockRange StateMap::find(BlockRange range, BlockState state) const {
     const StateRun next = run(range);
     if (next.state == state) return next.blocks;
     std::uint64_t end = next.blocks.end();
-    const PageCounts& counts = counts_[page];
-    const bool absent = (state == BlockState::origin && counts.origin == 0) ||
-                        (state == BlockState::zero && counts.zero == 0);
+    const bool absent = counts_[page][index_of(state)] == 0;
     if (absent) end = std::max(end, page_blocks(page).end());
     if (end >= range.end()) break;
     range = {end, range.end() - end};
@@ -170,37 +169,28 @@ void StateMap::set_in_page(std::size_t page, BlockRange range, BlockState state)
 
 void StateMap::collapse(std::size_t page) {
   const std::uint64_t blocks = page_blocks(page).count;
-  const PageCounts& counts = counts_[page];
-  if (counts.origin == blocks) {
-    pages_.set_kind(page, PageKind::origin);
-  } else if (counts.zero == blocks) {
-    pages_.set_kind(page, PageKind::zero);
-  } else if (counts.origin == 0 && counts.zero == 0) {
-    pages_.set_kind(page, PageKind::destination);
+  for (std::size_t state = 0; state < kBlockStates; ++state) {
+    if (counts_[page][state] != blocks) continue;
+    pages_.set_kind(page, uniform(static_cast<BlockState>(state)));
+    return;
   }
 }
 
 StateMap::PageCounts StateMap::count(std::size_t page) const {
   const auto blocks = static_cast<std::uint32_t>(page_blocks(page).count);
-  switch (pages_.kind(page)) {
-    case PageKind::origin:
-      return {blocks, 0};
-    case PageKind::zero:
-      return {0, blocks};
-    case PageKind::destination:
-      return {0, 0};
-    case PageKind::mixed:
-      break;
+  PageCounts counts{};
+  const PageKind kind = pages_.kind(page);
+  if (kind != PageKind::mixed) {
+    counts[index_of(state_of(kind))] = blocks;
+    return counts;
   }
-  PageCounts counts;
   const auto words = pages_.words(page);
   for_words(0, blocks, [&](std::size_t word, std::uint64_t mask) {
     const std::uint64_t value = load(words[word]);
-    const auto in = [&](BlockState state) {
-      return static_cast<std::uint32_t>(std::popcount(~differing(value, state) & mask));
-    };
-    counts.origin += in(BlockState::origin);
-    counts.zero += in(BlockState::zero);
+    for (std::size_t state = 0; state < kBlockStates; ++state) {
+      const std::uint64_t other = differing(value, static_cast<BlockState>(state));
+      counts[state] += static_cast<std::uint32_t>(std::popcount(~other & mask));
+    }
     return true;
   });
   return counts;
@@ -209,19 +199,23 @@ StateMap::PageCounts StateMap::count(std::size_t page) const {
 void StateMap::recount(std::size_t page) {
   const PageCounts before = counts_[page];
   const PageCounts after = count(page);
-  totals_.origin = totals_.origin + after.origin - before.origin;
-  totals_.zero = totals_.zero + after.zero - before.zero;
-  totals_.destination = geometry_.blocks() - totals_.origin - totals_.zero;
+  for (std::size_t state = 0; state < kBlockStates; ++state) {
+    totals_[state] = totals_[state] + after[state] - before[state];
+  }
   counts_[page] = after;
   hydrated_[page] = kStale;
 }
 
-BlockCounts StateMap::counts() const { return totals_; }
+BlockCounts StateMap::counts() const {
+  const std::uint64_t copied = totals_[index_of(BlockState::copied)];
+  return {totals_[index_of(BlockState::origin)], totals_[index_of(BlockState::zero)],
+          totals_[index_of(BlockState::destination)] + copied, copied};
+}
 
 std::uint64_t StateMap::hydrated_in_page(std::size_t page) const {
   const BlockRange blocks = page_blocks(page);
   const std::uint64_t per_region = geometry_.blocks_per_region();
-  if (per_region == 1) return blocks.count - counts_[page].origin;
+  if (per_region == 1) return blocks.count - counts_[page][index_of(BlockState::origin)];
   std::uint64_t hydrated = 0;
   for (std::uint64_t first = blocks.first; first < blocks.end(); first += per_region) {
     const BlockRange region{first, std::min(per_region, blocks.end() - first)};
@@ -238,7 +232,7 @@ std::uint64_t StateMap::hydrated_regions() const {
     for (std::size_t page = 0; page < counts_.size(); page += stride) {
       bool clean = true;
       for (std::size_t i = page; i < std::min(page + stride, counts_.size()); ++i) {
-        clean = clean && counts_[i].origin == 0;
+        clean = clean && counts_[i][index_of(BlockState::origin)] == 0;
       }
       hydrated += clean;
     }

@@ -49,10 +49,9 @@ class StateMap {
   static BlockRange pages_of(BlockRange range);
 
  private:
-  struct PageCounts {
-    std::uint32_t origin = 0;
-    std::uint32_t zero = 0;
-  };
+  template <class T>
+  using PerState = std::array<T, kBlockStates>;
+  using PageCounts = PerState<std::uint32_t>;
 
   BlockRange page_blocks(std::size_t page) const;
   StateRun run_in_page(std::size_t page, BlockRange range) const;
@@ -65,7 +64,7 @@ class StateMap {
   Geometry geometry_;
   StatePages& pages_;
   std::vector<PageCounts> counts_;
-  BlockCounts totals_;
+  PerState<std::uint64_t> totals_{};
   mutable std::vector<std::uint32_t> hydrated_;  // Regions a page; kStale: to be counted.
 };
 

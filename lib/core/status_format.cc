@@ -87,6 +87,7 @@ std::string status_json(const Status& s) {
        {{"origin", s.blocks.origin},
         {"zero", s.blocks.zero},
         {"destination", s.blocks.destination},
+        {"copied", s.blocks.copied},
         {"total", s.blocks.total()}}},
       {"regions",
        {{"hydrated", s.regions.hydrated},

@@ -97,6 +97,11 @@ bool Engine::all_on_destination() const {
 // From here on zeroing goes to the device, so no block ever leaves `destination` again.
 Task<> Engine::finish() {
   plain_ = true;
+  // The origin goes, and with it what `copied` could be compared with; uniform metadata are tiny.
+  const BlockRange all{0, geometry_.blocks()};
+  const bool uniform = parts_.metadata.set(all, BlockState::destination, Cause::copied);
+  assert(uniform && "whole pages need no memory");
+  (void)uniform;
   auto completed = co_await committer_.complete();
   if (!completed) co_return;
   complete_ = true;
@@ -141,6 +146,7 @@ Task<Result<>> Engine::read_step(ReadStep step, std::vector<iovec> data) {
       iov_zero(data);
       co_return Result<>{};
     case BlockState::destination:
+    case BlockState::copied:
       break;
   }
   co_return co_await read_destination(step.extent, std::move(data));
@@ -221,6 +227,7 @@ Task<Result<>> Engine::write_loaded(Extent extent, std::span<const iovec> data, 
 
 Task<Result<>> Engine::write_planned(const WritePlan& plan, Extent extent,
                                      std::span<const iovec> data, EdgeBlocks& edges) {
+  parts_.metadata.forget_copied(geometry_.touched(extent));
   Result<> outcome;
   if (plan.direct()) {
     outcome = co_await parts_.destination.write(extent.offset, data);
@@ -396,6 +403,7 @@ Task<Result<>> Engine::compare_and_write_now(Extent extent, std::span<const iove
   }
   // Remembered before it can land: a kill in between must not lose the knowledge of a success.
   parts_.metadata.remember_caw(extent.offset, expected_hash, wanted_hash);
+  parts_.metadata.forget_copied(blocks);
   std::ranges::copy(wanted, place.begin());
   const iovec whole = to_iovec(content.span());
   const std::span<const iovec> list(&whole, 1);

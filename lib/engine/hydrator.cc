@@ -290,7 +290,7 @@ Task<Result<>> Hydrator::write_run(BlockRange blocks, std::span<std::byte> data)
       auto written = co_await parts_.destination.write(extent.offset, list);
       if (!written) co_return written;
     }
-    const BlockState state = as_zero ? BlockState::zero : BlockState::destination;
+    const BlockState state = as_zero ? BlockState::zero : BlockState::copied;
     if (!parts_.metadata.set(part, state, Cause::copied)) {
       co_return fail(Errc::live_map_full, "the live map is full");
     }

@@ -5,6 +5,9 @@
 //   not clean, this machine, other boot power loss: the durable map; a new live map
 //   not clean, another machine          refused
 //
+// A write takes the mark `copied` away in the live map, and in the durable one some time later: so
+// after a power loss no mark is believed.
+//
 // The live map carries the id before the superblock does, so that at every instant one of its two
 // ids is the one in the superblock.
 #include <fmt/format.h>
@@ -17,12 +20,12 @@
 namespace clonedev {
 namespace {
 
-enum class Start { fresh, adopt };
+enum class Start { clean, power_loss, adopt };
 
 Result<Start> decide(const Superblock& superblock, const HostIds& ids) {
-  if (superblock.clean) return Start::fresh;
+  if (superblock.clean) return Start::clean;
   if (superblock.machine_id == ids.machine) {
-    return superblock.boot_id == ids.boot ? Start::adopt : Start::fresh;
+    return superblock.boot_id == ids.boot ? Start::adopt : Start::power_loss;
   }
   return fail(Errc::refused,
               fmt::format("{}: it is attached, or was not detached cleanly, by another machine "
@@ -59,6 +62,22 @@ void collapse(LiveMap& live, const Geometry& geometry) {
     if (live.kind(page) != PageKind::mixed) continue;
     const PageContent content = copy_of(live, page, blocks_in_page(geometry, page));
     if (content.kind != PageKind::mixed) live.set_kind(page, content.kind);
+  }
+}
+
+// `copied` becomes `destination` where it is; to be committed some time.
+void forget_marks(LiveMap& live, DurablePages& durable) {
+  for (std::size_t page = 0; page < live.pages(); ++page) {
+    if (live.kind(page) == PageKind::copied) {
+      durable.keep(page);
+      live.set_kind(page, PageKind::destination);
+    }
+    if (live.kind(page) != PageKind::mixed) continue;
+    const auto words = live.words(page);
+    const auto marked = [](std::uint64_t word) { return word != authorities_of(word); };
+    if (std::ranges::none_of(words, marked)) continue;
+    durable.keep(page);
+    std::ranges::transform(words, words.begin(), authorities_of);
   }
 }
 
@@ -110,7 +129,7 @@ Task<Result<std::unique_ptr<MetadataStore>>> MetadataStore::attach(BlockDevice& 
 
   DurablePages durable(geometry, map);
   const PageTable::PageSink sink = [&](std::size_t page, const PageWords& words) -> Result<> {
-    if (*start == Start::fresh) return fill(map, page, words);
+    if (*start != Start::adopt) return fill(map, page, words);
     durable.adopt(page, PageContent{PageKind::mixed, std::make_unique<PageWords>(words)});
     return {};
   };
@@ -122,10 +141,14 @@ Task<Result<std::unique_ptr<MetadataStore>>> MetadataStore::attach(BlockDevice& 
     sound = fail(table.error());
   }
   if (!sound) {
-    if (*start == Start::fresh) map.remove();
+    if (*start != Start::adopt) map.remove();
     co_return fail(sound.error());
   }
   take_uniform(*table, *start, map, durable);
+  if (*start == Start::power_loss) {
+    forget_marks(map, durable);
+    collapse(map, geometry);
+  }
 
   Parts parts{std::move(*live), std::move(durable), std::move(*table)};
   std::unique_ptr<MetadataStore> store(

@@ -49,7 +49,8 @@ void DurablePages::mark_written(BlockRange blocks, BlockState state) {
     const std::uint64_t end = std::min(blocks.end(), base + StatePages::kBlocksPerPage);
     // While a commit is under way its frozen copy is about to become what is durable, and that may
     // say otherwise: only without one does the durable copy decide.
-    if (!it->second.frozen && all_in(it->second.durable, {first - base, end - first}, state)) {
+    if (!it->second.frozen &&
+        all_with_authority(it->second.durable, {first - base, end - first}, state)) {
       continue;
     }
     urgent_ += !it->second.urgent();

@@ -7,7 +7,8 @@
 //   clean --keep()--> dirty --freeze()--> dirty, frozen --settle()--> clean or dirty
 //
 // A page is urgent while it has states that a user's write depends on and that are not durable
-// (I3); states that only copying made are not. Asked block by block when the mark is set, forgotten
+// (I3); states that only copying made are not, nor is `copied` that became `destination`, which
+// has the same authority. Asked block by block when the mark is set, forgotten
 // page by page: a mark may outlive its cause by one commit, never the other way round.
 //
 // Pure. Thread: one.
@@ -32,7 +33,7 @@ class DurablePages {
   // After a crash: `content` is durable of this page; if the live one is ahead it is a user's.
   void adopt(std::size_t page, PageContent content);
 
-  // The blocks now have `state` because of a user.
+  // The blocks now have `state`, `destination` or `zero`, because of a user.
   void mark_written(BlockRange blocks, BlockState state);
   bool must_commit() const { return urgent_ > 0; }
   bool dirty() const { return !pages_.empty(); }

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cassert>
 #include <utility>
 
 namespace clonedev {
@@ -33,6 +34,30 @@ bool MetadataStore::set(BlockRange blocks, BlockState state, Cause cause) {
   }
   if (cause == Cause::written) durable_.mark_written(blocks, state);
   return true;
+}
+
+void MetadataStore::forget_copied(BlockRange blocks) {
+  BlockRange run = map_.find(blocks, BlockState::copied);
+  while (!run.empty()) {
+    if (!set(run, BlockState::destination, Cause::copied)) forget_copied_pages(run);
+    run = map_.find({run.end(), blocks.end() - run.end()}, BlockState::copied);
+  }
+}
+
+// A run of copied blocks for which there is no memory: that is missing on pages that are copied as
+// a whole, and a whole page needs none.
+void MetadataStore::forget_copied_pages(BlockRange run) {
+  const BlockRange pages = StateMap::pages_of(run);
+  for (std::size_t page = pages.first; page < pages.end(); ++page) {
+    const std::uint64_t base = page * StatePages::kBlocksPerPage;
+    const BlockRange whole{base, blocks_in_page(map_.geometry(), page)};
+    const std::uint64_t first = std::max(run.first, base);
+    const BlockRange part{first, std::min(run.end(), whole.end()) - first};
+    const bool uniform = map_.all(whole, BlockState::copied);
+    const bool changed = set(uniform ? whole : part, BlockState::destination, Cause::copied);
+    assert(changed && "a page that is uniform afterwards, or has its words, needs no memory");
+    (void)changed;
+  }
 }
 
 Task<Result<>> MetadataStore::commit(BlockDevice& destination) {
@@ -132,7 +157,8 @@ Task<Result<>> MetadataStore::clear_needs_check() {
 
 Task<Result<>> MetadataStore::set_complete() {
   if (failure_) co_return refuse();
-  if (dirty() || map_.counts().destination != map_.geometry().blocks()) {
+  const BlockCounts counts = map_.counts();
+  if (dirty() || counts.destination != map_.geometry().blocks() || counts.copied > 0) {
     co_return fail(Errc::refused, fmt::format("{}: not complete: some blocks are not durably on "
                                               "the destination",
                                               superblock_.name));

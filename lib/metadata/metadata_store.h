@@ -32,7 +32,7 @@
 
 namespace clonedev {
 
-// Why a state changed: a copy can be made again, what a user wrote cannot.
+// Why a state changed. A copy can be made again, what a user wrote cannot.
 enum class Cause { copied, written };
 
 class MetadataStore {
@@ -54,6 +54,11 @@ class MetadataStore {
   // To be called when the data is where the state says. False: the live map is full; nothing
   // changed.
   [[nodiscard]] bool set(BlockRange blocks, BlockState state, Cause cause);
+  // The bytes of these blocks on the destination are about to change: what is `copied` becomes
+  // `destination`. Called before they do, so that no mark outlives what it says. Nothing is lost
+  // when that does not become durable: marks do not survive a power loss (attach.cc). Cannot fail:
+  // where the live map has no room to tell the blocks of a page apart, all of it is unmarked.
+  void forget_copied(BlockRange blocks);
   // A user's write has landed on blocks that are `destination` already. Where that is not durable
   // yet, the next FLUSH has to make it so (lazy copy bits, I3).
   void note_written(BlockRange blocks) { durable_.mark_written(blocks, BlockState::destination); }
@@ -72,7 +77,7 @@ class MetadataStore {
   // Commits are refused.
   bool failed() const { return failure_.has_value(); }
 
-  // Errc::refused unless every block is `destination` and durable.
+  // Errc::refused unless every block is `destination`, none `copied`, and all is durable.
   Task<Result<>> set_complete();
   // After the last commit: marks the metadata clean, in both slots, and removes the live map.
   // Errc::refused when something is not durable, Errc::needs_check after a failure; then all stays
@@ -97,6 +102,7 @@ class MetadataStore {
 
   MetadataStore(BlockDevice& device, Superblock superblock, Parts parts);
 
+  void forget_copied_pages(BlockRange run);
   Task<Result<>> write_pages(const PageTable::Step& step);
   Task<Result<>> publish(const PageTable::Step& step, std::span<FrozenPage> frozen);
   Task<Result<>> put_superblock(Superblock next);

@@ -7,7 +7,6 @@ namespace clonedev {
 namespace {
 
 constexpr std::size_t kPerWord = StatePages::kBlocksPerWord;
-constexpr std::uint64_t kLowBits = 0x5555'5555'5555'5555u;
 
 // Both bits of the places [first, end) that lie in word `word`.
 std::uint64_t mask_of(std::size_t word, std::uint64_t first, std::uint64_t end) {
@@ -67,9 +66,16 @@ bool all_in(const PageContent& content, BlockRange places, BlockState state) {
   return true;
 }
 
+bool all_with_authority(const PageContent& content, BlockRange places, BlockState authority) {
+  for (std::size_t i = places.first / kPerWord; i * kPerWord < places.end(); ++i) {
+    const std::uint64_t other = authorities_of(word_of(content, i)) ^ repeated(authority);
+    if ((other & mask_of(i, places.first, places.end())) != 0) return false;
+  }
+  return true;
+}
+
 const char* fault_of(const PageWords& words, std::size_t blocks) {
   for (std::size_t i = 0; i < words.size(); ++i) {
-    if ((words[i] & words[i] >> 1 & kLowBits) != 0) return "a block has the impossible state 3";
     if ((words[i] & ~mask_of(i, 0, blocks)) != 0)
       return "blocks past the end of the disk have a state";
   }

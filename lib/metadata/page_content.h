@@ -30,6 +30,8 @@ PageContent copy_of(StatePages& pages, std::size_t page, std::size_t blocks);
 bool same(StatePages& pages, std::size_t page, const PageContent& content, std::size_t blocks);
 // Whether every one of the places [range.first, range.end()) of the page has that state.
 bool all_in(const PageContent& content, BlockRange places, BlockState state);
+// The same, but `copied` and `destination` are alike.
+bool all_with_authority(const PageContent& content, BlockRange places, BlockState authority);
 // What is wrong with words from a disk or a live map: nullptr, or half a sentence.
 const char* fault_of(const PageWords& words, std::size_t blocks);
 

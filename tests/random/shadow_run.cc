@@ -131,6 +131,24 @@ void ShadowRun::live() {
     if (mood_ == Mood::busy && random_() % 60 == 0) make_trouble();
     // The moment when a promise has just been made is a good one to die.
     if (std::exchange(promised_, false) && chance(mood_ == Mood::busy ? 2 : 12)) break;
+    if (i % 32 == 0) check_marks();
+  }
+  check_marks();
+}
+
+// A block that is `copied` has exactly the origin's bytes on the destination, at every instant.
+void ShadowRun::check_marks() {
+  const StateMap& map = rig().metadata().map();
+  BlockRange run = map.find({0, map.geometry().blocks()}, BlockState::copied);
+  const MemoryDevice present = rig().destination_disk->present();
+  while (!run.empty()) {
+    const Extent bytes = map.geometry().bytes(run);
+    counts_.marks += run.count;
+    if (present.bytes(bytes) != rig().origin_bytes(bytes)) {
+      return complain(fmt::format("some of blocks {}..{} are `copied`, but differ from the origin",
+                                  run.first, run.end() - 1));
+    }
+    run = map.find({run.end(), map.geometry().blocks() - run.end()}, BlockState::copied);
   }
 }
 
@@ -166,6 +184,7 @@ void ShadowRun::cut_power() {
   ++counts_.cuts;
   begin_life(rig().power_cut(random_(), chance(50)));
   if (!wrong_.empty()) return;
+  if (rig().metadata().map().counts().copied > 0) complain("marks outlive a power cut");
   const std::string complaint = shadow_->power_cut(look());
   if (!complaint.empty()) complain(complaint);
 }
@@ -189,6 +208,7 @@ void ShadowRun::know_whether_failed() {
 // The whole disk, block by block; what the origin cannot read is its own.
 Bytes ShadowRun::look() {
   rig().sim.run_for(milliseconds(10));
+  check_marks();
   Bytes found;
   for (std::uint64_t at = 0; at < config_.size; at += k4K) {
     const Extent block{at, std::min(k4K, config_.size - at)};
@@ -230,6 +250,7 @@ void ShadowRun::reopen() {
   const auto opened = rig().open();
   if (!opened) return complain("cannot be opened after close: " + opened.error().message());
   know_whether_failed();
+  check_marks();
   apply_options();
 }
 

@@ -25,10 +25,11 @@ std::uint64_t from_environment(const char* name, std::uint64_t otherwise) {
 void print(const ShadowRun::Counts& counts) {
   fmt::print(
       "{} disks, {} requests ({} reads, {} writes, {} zeroings, {} COMPARE AND WRITE, {} flushes), "
-      "{} not done ({} BUSY), {} faults; {} kills, {} power cuts, {} closes, {} finished images\n",
+      "{} not done ({} BUSY), {} faults; {} kills, {} power cuts, {} closes, {} finished images, "
+      "{} copied blocks looked at\n",
       counts.runs, counts.requests, counts.reads, counts.writes, counts.zeroings, counts.compares,
       counts.flushes, counts.refused, counts.busy, counts.faults, counts.kills, counts.cuts,
-      counts.closes, counts.images);
+      counts.closes, counts.images, counts.marks);
 }
 
 void run(std::uint64_t seed, ShadowRun::Counts& counts) {

@@ -13,7 +13,8 @@ namespace {
 
 constexpr std::uint64_t kBlocks = 24;
 constexpr std::uint64_t kSectorsPerBlock = kBlockSize / kSectorSize;
-constexpr BlockState kStates[] = {BlockState::origin, BlockState::zero, BlockState::destination};
+constexpr BlockState kStates[] = {BlockState::origin, BlockState::zero, BlockState::destination,
+                                  BlockState::copied};
 
 // A small disk in random states, by sectors. A sector is a letter: what a reader of it sees.
 struct Disk {
@@ -21,7 +22,7 @@ struct Disk {
       : geometry(sectors * kSectorSize, 4096), pages(1), map(geometry, pages) {
     for (std::uint64_t block = 0; block < geometry.blocks();) {
       const std::uint64_t run = std::min(1 + random() % 4, geometry.blocks() - block);
-      EXPECT_TRUE(map.set({block, run}, kStates[random() % 3]));
+      EXPECT_TRUE(map.set({block, run}, kStates[random() % kBlockStates]));
       block += run;
     }
     destination.assign(sectors, 'd');
@@ -89,7 +90,7 @@ TEST(PlanRead, takes_every_sector_from_where_it_is_in_order_and_in_the_longest_r
         EXPECT_NE(steps[i].source, steps[i - 1].source);
       }
       for_sectors(steps[i].extent, [&](std::uint64_t sector) {
-        EXPECT_EQ(disk.map.at(sector / kSectorsPerBlock), steps[i].source);
+        EXPECT_EQ(authority_of(disk.map.at(sector / kSectorsPerBlock)), steps[i].source);
       });
       at = steps[i].extent.end();
     }
@@ -135,7 +136,8 @@ bool must_fill(const Disk& disk, Extent extent, std::uint64_t block, std::uint32
     const std::uint64_t at = sector * kSectorSize;
     partial = partial || at < extent.offset || at >= extent.end();
   });
-  return partial && (disk.map.at(block) != BlockState::destination || sector_size == 4096);
+  return partial &&
+         (authority_of(disk.map.at(block)) != BlockState::destination || sector_size == 4096);
 }
 
 TEST(PlanWrite, fills_a_block_only_where_it_must) {
@@ -151,7 +153,7 @@ TEST(PlanWrite, fills_a_block_only_where_it_must) {
       bool origin = false;
       for (const auto& edge : {plan.head, plan.tail}) {
         if (!edge) continue;
-        EXPECT_EQ(edge->rest, disk.map.at(edge->block));
+        EXPECT_EQ(edge->rest, authority_of(disk.map.at(edge->block)));
         EXPECT_TRUE(edge->block == first || edge->block == last);
         origin = origin || edge->rest == BlockState::origin;
       }

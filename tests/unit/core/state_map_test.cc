@@ -13,7 +13,8 @@ namespace clonedev {
 namespace {
 
 constexpr std::uint64_t kPage = StatePages::kBlocksPerPage;
-constexpr BlockState kStates[] = {BlockState::origin, BlockState::zero, BlockState::destination};
+constexpr BlockState kStates[] = {BlockState::origin, BlockState::zero, BlockState::destination,
+                                  BlockState::copied};
 
 // Pages of a live map that is full: so many more can be made, then none.
 class LimitedPages final : public StatePages {
@@ -107,7 +108,9 @@ BlockRange random_range(std::mt19937_64& random, std::uint64_t blocks) {
 void expect_equal_counts(const StateMap& map, const Model& model) {
   EXPECT_EQ(map.counts().origin, model.count(BlockState::origin));
   EXPECT_EQ(map.counts().zero, model.count(BlockState::zero));
-  EXPECT_EQ(map.counts().destination, model.count(BlockState::destination));
+  EXPECT_EQ(map.counts().copied, model.count(BlockState::copied));
+  EXPECT_EQ(map.counts().destination,
+            model.count(BlockState::destination) + model.count(BlockState::copied));
   EXPECT_EQ(map.hydrated_regions(), model.hydrated_regions());
 }
 
@@ -141,7 +144,7 @@ void shadow_random_changes(const Geometry& geometry, std::uint64_t seed, int ste
   Model model(geometry);
   for (int i = 0; i < steps && !::testing::Test::HasFailure(); ++i) {
     const BlockRange range = random_range(random, geometry.blocks());
-    const BlockState state = kStates[random() % 3];
+    const BlockState state = kStates[random() % kBlockStates];
     EXPECT_TRUE(map.set(range, state));
     model.set(range, state);
     expect_equal_counts(map, model);
@@ -239,7 +242,7 @@ TEST(StateMap, changes_nothing_when_there_is_no_room_for_a_page) {
     Model model(geometry);
     for (int i = 0; i < 25; ++i) {
       const BlockRange range = random_range(random, geometry.blocks());
-      const BlockState state = kStates[random() % 3];
+      const BlockState state = kStates[random() % kBlockStates];
       pages.set_budget(random() % 3);
       const bool done = map.set(range, state);
       if (done) model.set(range, state);

@@ -66,7 +66,7 @@ TEST(DmStatusLine, ends_in_the_mode_and_says_no_more_than_Fail_in_that_mode) {
 
 TEST(StatusJson, holds_every_field_of_schema_1) {
   Status s = new_dm_clone();
-  s.blocks = {100, 20, 3};
+  s.blocks = {100, 20, 3, 2};
   s.hydration.eta_known = true;
   s.hydration.eta_s = 77;
   s.hydration.rate_bytes_per_s = 1234;
@@ -83,7 +83,8 @@ TEST(StatusJson, holds_every_field_of_schema_1) {
       {"reason", nullptr},
       {"size_bytes", 131072 * 512},
       {"region_bytes", 4096},
-      {"blocks", {{"origin", 100}, {"zero", 20}, {"destination", 3}, {"total", 123}}},
+      {"blocks",
+       {{"origin", 100}, {"zero", 20}, {"destination", 3}, {"copied", 2}, {"total", 123}}},
       {"regions", {{"hydrated", 0}, {"hydrating", 0}, {"total", 16384}}},
       {"hydration",
        {{"enabled", false},

@@ -128,7 +128,7 @@ TEST_F(HydratorTest, isolates_a_bad_sector_and_copies_all_its_neighbours) {
   rig_.sim.run_for(minutes(1));
   for (std::uint64_t block = 0; block < kBlocks; ++block) {
     const bool bad = rig_.origin->bad_blocks.contains(block);
-    EXPECT_EQ(rig_.state(block), bad ? BlockState::origin : BlockState::destination) << block;
+    EXPECT_EQ(rig_.state(block), bad ? BlockState::origin : BlockState::copied) << block;
   }
   EXPECT_GE(rig_.engine().status().errors.origin_read, 4u);
   EXPECT_EQ(rig_.engine().status().state, CloneState::hydrating);

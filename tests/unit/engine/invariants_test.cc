@@ -125,7 +125,7 @@ TEST(Invariants, I3_a_flushed_write_into_a_copied_block_survives_a_power_cut) {
   CloneRig rig(RigConfig{});
   rig.metadata_slow->hold(SlowDevice::kWrite);  // No periodic commit makes the copies durable.
   rig.set_hydration(true);
-  rig.sim.run_until([&] { return rig.state(3) == BlockState::destination; });
+  rig.sim.run_until([&] { return rig.state(3) == BlockState::copied; });
   const Bytes data = pattern(9, 512);
   ASSERT_TRUE(rig.write(3 * k4K + 1024, data));
   ASSERT_TRUE(rig.metadata().must_commit());

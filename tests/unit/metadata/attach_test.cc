@@ -83,6 +83,40 @@ TEST_F(AttachTest, power_loss_falls_back_to_the_durable_map) {
   EXPECT_FALSE(store->dirty());
 }
 
+TEST_F(AttachTest, copied_is_believed_after_a_clean_detach_and_a_kill_and_not_after_a_power_loss) {
+  auto store = attach(device);
+  ASSERT_TRUE(set(*store, 10, 5, BlockState::copied, Cause::copied));
+  ASSERT_TRUE(set(*store, 2 * kPerPage, kPerPage, BlockState::copied, Cause::copied));
+  ASSERT_TRUE(set(*store, 4 * kPerPage, kPerPage - 1, BlockState::destination));
+  ASSERT_TRUE(set(*store, 5 * kPerPage - 1, 1, BlockState::copied, Cause::copied));
+  const Picture marked = picture_of(store->map());
+  ASSERT_TRUE(sim.run(store->commit(destination)));
+  ASSERT_TRUE(sim.run(store->detach()));
+  die(store);
+  store = attach(device);
+  EXPECT_EQ(picture_of(store->map()), marked) << "after a clean detach";
+  // The durable map does not learn of it.
+  store->forget_copied({12, 1});
+  const Picture less = picture_of(store->map());
+  EXPECT_NE(less, marked);
+  die(store);
+  store = attach(device);
+  EXPECT_EQ(picture_of(store->map()), less) << "after a kill the live map counts";
+  die(store);
+  store = attach(device, kNextBoot);
+  EXPECT_EQ(store->map().counts().copied, 0u);
+  EXPECT_EQ(store->map().counts().destination, 5 + 2 * kPerPage);
+  EXPECT_TRUE(store->map().all({10, 5}, BlockState::destination));
+  EXPECT_TRUE(store->dirty()) << "to be made durable some time";
+  EXPECT_FALSE(store->must_commit()) << "but not by the next FLUSH";
+  ASSERT_TRUE(sim.run(store->commit(destination)));
+  EXPECT_EQ(store->used_units(), 3u) << "and the page that became uniform needs no unit";
+  ASSERT_TRUE(sim.run(store->detach()));
+  die(store);
+  store = attach(device);
+  EXPECT_EQ(store->map().counts().copied, 0u);
+}
+
 TEST_F(AttachTest, missing_live_map_in_the_same_boot_is_refused) {
   auto store = attach(device);
   die(store);

@@ -150,6 +150,29 @@ TEST_F(CommitTest, a_write_on_a_copied_block_during_its_commit_is_covered) {
   EXPECT_FALSE(store->must_commit()) << "the page is clean, whatever was marked";
 }
 
+// A write into a block whose copy is durable has to make nothing durable but its data.
+TEST_F(CommitTest, forgetting_that_a_block_was_copied_is_not_urgent) {
+  ASSERT_TRUE(set(*store, 10, 5, BlockState::copied, Cause::copied));
+  ASSERT_TRUE(set(*store, 3 * kPerPage, kPerPage, BlockState::copied, Cause::copied));
+  ASSERT_TRUE(commit());
+  for (const BlockRange blocks : {BlockRange{12, 1}, BlockRange{3 * kPerPage + 7, 2}}) {
+    store->forget_copied(blocks);
+    EXPECT_TRUE(store->map().all(blocks, BlockState::destination));
+    store->note_written(blocks);
+    EXPECT_TRUE(store->dirty());
+    EXPECT_FALSE(store->must_commit());
+  }
+  EXPECT_EQ(store->map().counts().copied, 4u + kPerPage - 2);
+  // And where the copy is not durable, it is urgent as ever.
+  ASSERT_TRUE(set(*store, 6 * kPerPage, 5, BlockState::copied, Cause::copied));
+  store->forget_copied({6 * kPerPage, 1});
+  EXPECT_FALSE(store->must_commit());
+  store->note_written({6 * kPerPage, 1});
+  EXPECT_TRUE(store->must_commit());
+  ASSERT_TRUE(commit());
+  EXPECT_FALSE(store->must_commit());
+}
+
 TEST_F(CommitTest, a_failure_anywhere_is_final_and_changes_no_visible_state) {
   struct Fault {
     FaultyDevice* device;
@@ -192,6 +215,11 @@ TEST_F(CommitTest, set_complete_wants_everything_on_the_destination_and_durable)
   EXPECT_FALSE(sim.run(store->set_complete()));
   ASSERT_TRUE(set(*store, 0, kSize / kBlockSize, BlockState::destination, Cause::copied));
   EXPECT_FALSE(sim.run(store->set_complete()));
+  ASSERT_TRUE(commit());
+  ASSERT_TRUE(set(*store, 7, 1, BlockState::copied, Cause::copied));
+  ASSERT_TRUE(commit());
+  EXPECT_FALSE(sim.run(store->set_complete())) << "complete metadata are uniform";
+  store->forget_copied({0, kSize / kBlockSize});
   ASSERT_TRUE(commit());
   ASSERT_TRUE(sim.run(store->set_complete()));
   EXPECT_TRUE(read_one(device)->complete);
