@@ -28,7 +28,7 @@ struct Edge {
 };
 
 struct WritePlan {
-  Extent aligned;            // The extent grown to whole blocks: what the in-flight entry covers.
+  Extent aligned;            // The extent grown to whole blocks: what a write that fills claims.
   std::optional<Edge> head;  // The first block, when its rest is needed.
   std::optional<Edge> tail;  // The last block, when it is another one and its rest is needed.
 

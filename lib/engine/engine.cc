@@ -213,15 +213,15 @@ Task<Result<>> Engine::write_loaded(Extent extent, std::span<const iovec> data, 
   const StateMap& map = parts_.metadata.map();
   const std::uint32_t sector = parts_.destination.sector_size();
   WritePlan plan = plan_write(map, extent, sector);
-  InFlight::Mode mode = plan.direct() ? InFlight::Mode::shared : InFlight::Mode::exclusive;
   while (true) {
-    const InFlight::Entry entry = co_await in_flight_.acquire(plan.aligned, mode);
+    const Extent place = plan.direct() ? extent : plan.aligned;
+    const InFlight::Entry entry = co_await in_flight_.acquire(place);
     // The wait may have changed what the edges need, though never back to the origin.
     plan = plan_write(map, extent, sector);
-    if (plan.direct() || mode == InFlight::Mode::exclusive) {
+    if (plan.direct() || place == plan.aligned) {
       co_return co_await write_planned(plan, extent, data, edges);
     }
-    mode = InFlight::Mode::exclusive;  // An UNMAP was first; filling needs a claim.
+    // An UNMAP was first; filling needs a claim on the whole blocks.
   }
 }
 
@@ -337,7 +337,7 @@ Task<Result<>> Engine::zero(Extent extent, Zeroing how, bool fua) {
 
 Task<Result<>> Engine::zero_blocks(BlockRange blocks, Zeroing how) {
   const Extent extent = geometry_.bytes(blocks);
-  const InFlight::Entry claim = co_await in_flight_.acquire(extent, InFlight::Mode::exclusive);
+  const InFlight::Entry claim = co_await in_flight_.acquire(extent);
   const bool deallocate = how == Zeroing::deallocate && discard_passdown_;
   if (plain_) {
     auto zeroed = co_await parts_.destination.zero(extent, deallocate);
@@ -377,7 +377,7 @@ Task<Result<>> Engine::compare_and_write_now(Extent extent, std::span<const iove
     auto fetched = co_await fetcher_.read(aligned, list, deadline);
     if (!fetched) co_return fetched;
   }
-  const InFlight::Entry claim = co_await in_flight_.acquire(aligned, InFlight::Mode::exclusive);
+  const InFlight::Entry claim = co_await in_flight_.acquire(aligned);
   auto loaded = co_await load_present(aligned, content.span());
   if (!loaded) co_return loaded;
 

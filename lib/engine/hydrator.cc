@@ -233,8 +233,7 @@ Task<Result<>> Hydrator::copy(BlockRange blocks) {
   const auto give_up = parts_.scheduler.now() + kPatience;
   auto fetched = co_await parts_.fetcher.get(extent, BufferPool::Use::background, give_up);
   if (fetched) {
-    const InFlight::Entry claim =
-        co_await parts_.in_flight.acquire(extent, InFlight::Mode::exclusive);
+    const InFlight::Entry claim = co_await parts_.in_flight.acquire(extent);
     co_return co_await write_back(blocks, (*fetched)->bytes());
   }
   const Error error = fetched.error();
@@ -303,8 +302,7 @@ Task<Result<>> Hydrator::write_run(BlockRange blocks, std::span<std::byte> data)
 
 Task<Result<>> Hydrator::mark_hole(BlockRange blocks) {
   const Extent extent = map().geometry().bytes(blocks);
-  const InFlight::Entry claim =
-      co_await parts_.in_flight.acquire(extent, InFlight::Mode::exclusive);
+  const InFlight::Entry claim = co_await parts_.in_flight.acquire(extent);
   BlockRange left = blocks;
   while (!left.empty()) {
     const StateRun run = map().run(left);
@@ -320,8 +318,7 @@ Task<Result<>> Hydrator::mark_hole(BlockRange blocks) {
 // Under the claim: explicit zeroes where the state says zero, then the destination counts (I8).
 Task<Result<>> Hydrator::make_plain(BlockRange blocks) {
   const Geometry& geometry = map().geometry();
-  const InFlight::Entry claim =
-      co_await parts_.in_flight.acquire(geometry.bytes(blocks), InFlight::Mode::exclusive);
+  const InFlight::Entry claim = co_await parts_.in_flight.acquire(geometry.bytes(blocks));
   BlockRange left = blocks;
   while (!left.empty()) {
     const StateRun run = map().run(left);

@@ -25,20 +25,16 @@ void InFlight::Entry::release() {
 
 InFlight::~InFlight() { assert(nodes_.empty() && "in-flight table destroyed while in use"); }
 
-bool InFlight::conflict(const Node& a, const Node& b) {
-  return (a.mode == Mode::exclusive || b.mode == Mode::exclusive) && a.extent.overlaps(b.extent);
-}
-
-InFlight::Acquire InFlight::acquire(Extent extent, Mode mode) {
-  Node node{extent, mode, 0, nullptr};
-  for (const Node& earlier : nodes_) node.blockers += conflict(earlier, node);
+InFlight::Acquire InFlight::acquire(Extent extent) {
+  Node node{extent, 0, nullptr};
+  for (const Node& earlier : nodes_) node.blockers += earlier.extent.overlaps(extent);
   nodes_.push_back(node);
   return Acquire(*this, std::prev(nodes_.end()));
 }
 
 void InFlight::remove(Nodes::iterator node) {
   for (auto later = std::next(node); later != nodes_.end(); ++later) {
-    if (conflict(*node, *later) && --later->blockers == 0 && later->waiter) {
+    if (node->extent.overlaps(later->extent) && --later->blockers == 0 && later->waiter) {
       Scheduler::current().schedule(later->waiter);
     }
   }

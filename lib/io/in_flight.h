@@ -1,10 +1,12 @@
 // The in-flight table: who is changing which bytes of the destination right now.
 //
-// Every write is in it, shared: writes may overlap each other, as on any disk. Every copy, fill,
-// UNMAP, zeroing and COMPARE AND WRITE is in it exclusively; such an entry is a *claim*. An entry
-// is granted when no earlier entry conflicts with it (overlaps, and one of the two is a claim), so
-// nobody starves. Reads are not in it (I7). No claim is ever held across an origin read (I6): that
-// is the rule of the callers in lib/engine.
+// Every write is in it with exactly its bytes; every copy, fill, UNMAP, zeroing and COMPARE AND
+// WRITE with whole blocks: such an entry is a *claim*. An entry is granted when no earlier one
+// overlaps it, so nobody starves, and what touches the same bytes reaches the destination in order
+// of arrival: the kernel gives a command up after cmd_time_out while its I/O may still be stuck in
+// the destination, and that must not land on what the initiator wrote there afterwards (I14). Reads
+// are not in it (I7). No entry is ever held across an origin read (I6): that is the rule of the
+// callers in lib/engine.
 //
 // Units: bytes. Thread: one scheduler.
 #pragma once
@@ -17,14 +19,10 @@
 namespace clonedev {
 
 class InFlight {
- public:
-  enum class Mode { shared, exclusive };
-
  private:
   struct Node {
     Extent extent;
-    Mode mode;
-    std::size_t blockers;  // Earlier entries that conflict.
+    std::size_t blockers;  // Earlier entries that overlap.
     std::coroutine_handle<> waiter;
   };
   using Nodes = std::list<Node>;
@@ -50,13 +48,12 @@ class InFlight {
   InFlight& operator=(const InFlight&) = delete;
   ~InFlight();
 
-  // auto entry = co_await table.acquire(extent, mode);
+  // auto entry = co_await table.acquire(extent);
   class Acquire;
-  Acquire acquire(Extent extent, Mode mode);
+  Acquire acquire(Extent extent);
   std::size_t size() const { return nodes_.size(); }
 
  private:
-  static bool conflict(const Node& a, const Node& b);
   void remove(Nodes::iterator node);
 
   Nodes nodes_;  // In order of arrival.

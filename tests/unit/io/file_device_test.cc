@@ -329,7 +329,7 @@ Task<> random_user(Shadow& shadow, int operations) {
     const std::uint64_t first = shadow.random() % sectors;
     const std::uint64_t count = 1 + shadow.random() % std::min<std::uint64_t>(sectors - first, 300);
     const Extent extent{first * shadow.device.sector_size(), count * shadow.device.sector_size()};
-    const auto entry = co_await shadow.table.acquire(extent, InFlight::Mode::exclusive);
+    const auto entry = co_await shadow.table.acquire(extent);
     co_await one_random_operation(shadow, extent);
   }
 }

@@ -15,24 +15,20 @@
 namespace clonedev {
 namespace {
 
-using Mode = InFlight::Mode;
 using std::chrono::microseconds;
-
-constexpr Mode kShared = Mode::shared;
-constexpr Mode kExclusive = Mode::exclusive;
 
 // Takes a place, notes that it has it, and gives it up when told to.
 class Holder {
  public:
-  Holder(InFlight& table, Extent extent, Mode mode) { spawn(hold(table, extent, mode)); }
+  Holder(InFlight& table, Extent extent) { spawn(hold(table, extent)); }
   ~Holder() { release_.set(); }
 
   bool granted() const { return granted_; }
   void release() { release_.set(); }
 
  private:
-  Task<> hold(InFlight& table, Extent extent, Mode mode) {
-    const auto entry = co_await table.acquire(extent, mode);
+  Task<> hold(InFlight& table, Extent extent) {
+    const auto entry = co_await table.acquire(extent);
     granted_ = true;
     co_await release_.wait();
     granted_ = false;
@@ -42,45 +38,44 @@ class Holder {
   Event release_;
 };
 
-TEST(InFlight, lets_writes_overlap_and_claims_only_stand_side_by_side) {
+TEST(InFlight, lets_ranges_stand_side_by_side_and_overlapping_ones_wait) {
   SimScheduler sim;
   InFlight table;
   std::list<Holder> holders;
-  const auto take = [&](Extent extent, Mode mode) -> Holder& {
-    return holders.emplace_back(table, extent, mode);
-  };
-  EXPECT_TRUE(take({0, 8192}, kShared).granted());
-  EXPECT_TRUE(take({4096, 8192}, kShared).granted());
-  EXPECT_TRUE(take({12288, 4096}, kExclusive).granted()) << "it only touches the others";
-  Holder& claim = take({8192, 4096}, kExclusive);
-  EXPECT_FALSE(claim.granted());
-  Holder& write = take({12288 + 4095, 1}, kShared);
-  EXPECT_FALSE(write.granted()) << "one byte in common with a claim";
-  EXPECT_EQ(table.size(), 5u);
-  std::next(holders.begin(), 1)->release();
-  std::next(holders.begin(), 2)->release();
+  const auto take = [&](Extent extent) -> Holder& { return holders.emplace_back(table, extent); };
+  EXPECT_TRUE(take({0, 8192}).granted());
+  EXPECT_TRUE(take({8192, 4096}).granted()) << "it only touches the other";
+  Holder& both = take({4096, 8192});
+  EXPECT_FALSE(both.granted());
+  Holder& byte = take({8192 + 4095, 1});
+  EXPECT_FALSE(byte.granted()) << "one byte in common";
+  EXPECT_EQ(table.size(), 4u);
+  holders.front().release();
   sim.settle();
-  EXPECT_TRUE(claim.granted());
-  EXPECT_TRUE(write.granted());
+  EXPECT_FALSE(both.granted()) << "it waits for two";
+  std::next(holders.begin())->release();
+  sim.settle();
+  EXPECT_TRUE(both.granted());
+  EXPECT_FALSE(byte.granted()) << "it overtook an earlier one";
   for (Holder& holder : holders) holder.release();
   sim.settle();
   EXPECT_EQ(table.size(), 0u);
 }
 
-TEST(InFlight, grants_a_claim_although_writes_keep_coming) {
+TEST(InFlight, grants_a_large_range_although_small_ones_keep_coming) {
   SimScheduler sim;
   InFlight table;
-  Holder first(table, {0, 4096}, kShared);
-  Holder claim(table, {0, 4096}, kExclusive);
-  Holder later(table, {0, 4096}, kShared);
+  Holder first(table, {0, 4096});
+  Holder large(table, {0, 65536});
+  Holder later(table, {8192, 4096});
   EXPECT_TRUE(first.granted());
-  EXPECT_FALSE(claim.granted());
-  EXPECT_FALSE(later.granted()) << "a write overtook a claim that waits";
+  EXPECT_FALSE(large.granted());
+  EXPECT_FALSE(later.granted()) << "it overtook one that waits";
   first.release();
   sim.settle();
-  EXPECT_TRUE(claim.granted());
+  EXPECT_TRUE(large.granted());
   EXPECT_FALSE(later.granted());
-  claim.release();
+  large.release();
   sim.settle();
   EXPECT_TRUE(later.granted());
   later.release();
@@ -92,12 +87,12 @@ TEST(InFlight, gives_a_place_up_once_however_its_entry_is_moved) {
   InFlight table;
   sim.run([](InFlight& t) -> Task<> {
     const Extent extent{0, 4096};
-    auto first = co_await t.acquire(extent, Mode::exclusive);
+    auto first = co_await t.acquire(extent);
     InFlight::Entry second = std::move(first);
     first.release();
     EXPECT_EQ(t.size(), 1u);
     const Extent other{4096, 4096};
-    auto third = co_await t.acquire(other, Mode::exclusive);
+    auto third = co_await t.acquire(other);
     third = std::move(second);
     EXPECT_EQ(t.size(), 1u) << "the place that was overwritten is given up";
     third.release();
@@ -111,14 +106,11 @@ class Oracle {
  public:
   struct Request {
     Extent extent;
-    Mode mode;
     bool granted = false;
   };
   using Place = std::list<Request>::iterator;
 
-  Place arrive(Extent extent, Mode mode) {
-    return requests_.insert(requests_.end(), {extent, mode, false});
-  }
+  Place arrive(Extent extent) { return requests_.insert(requests_.end(), {extent, false}); }
   void grant(Place place) {
     for (const Request& other : requests_) {
       EXPECT_FALSE(other.granted && conflict(other, *place)) << "two that conflict are granted";
@@ -137,7 +129,7 @@ class Oracle {
 
  private:
   static bool conflict(const Request& a, const Request& b) {
-    return (a.mode == kExclusive || b.mode == kExclusive) && !intersect(a.extent, b.extent).empty();
+    return !intersect(a.extent, b.extent).empty();
   }
   bool has_to_wait(Place place) {
     for (Place earlier = requests_.begin(); earlier != place; ++earlier) {
@@ -164,9 +156,8 @@ Task<> random_user(World& world, int rounds) {
     const microseconds pause(world.random() % 50);
     co_await world.sim.sleep_for(pause);
     const Extent extent{world.random() % 64, 1 + world.random() % 16};
-    const Mode mode = world.random() % 3 ? kShared : kExclusive;
-    const Oracle::Place place = world.oracle.arrive(extent, mode);
-    auto entry = co_await world.table.acquire(extent, mode);
+    const Oracle::Place place = world.oracle.arrive(extent);
+    auto entry = co_await world.table.acquire(extent);
     world.oracle.grant(place);
     ++world.grants;
     const microseconds work(world.random() % 20);
