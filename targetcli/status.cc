@@ -87,6 +87,7 @@ std::string human_view(const Json& lun) {
     rows.push_back({"hydrated", hydrated_text(lun)});
     rows.push_back({"blocks", blocks_text(lun.at("blocks"))});
     rows.push_back({"hydration", background_text(lun.at("hydration"))});
+    add_unless_empty(rows, "held up by", text_of(lun.at("hydration").value("held_up_by", Json())));
     rows.push_back({"origin", origin_text(lun.at("origin"))});
     add_unless_empty(rows, "origin error", text_of(lun.at("origin").at("last_error")));
     rows.push_back({"errors", errors_text(lun.at("errors"))});

@@ -48,7 +48,8 @@ Json hydration_json(const Status& s) {
           {"rate_bytes_per_s", s.hydration.rate_bytes_per_s},
           {"eta_s", s.hydration.eta_known ? Json(s.hydration.eta_s) : Json(nullptr)},
           {"threshold", s.hydration.threshold},
-          {"batch", s.hydration.batch}};
+          {"batch", s.hydration.batch},
+          {"held_up_by", text_or_null(s.hydration.held_up_by)}};
 }
 
 }  // namespace

@@ -439,7 +439,6 @@ Result<> Engine::counted(Result<> outcome) {
   if (code == Errc::origin_read) ++errors_.origin_read;
   if (code == Errc::destination_read || code == Errc::destination_write || code == Errc::no_space) {
     ++errors_.destination;
-    log_line(LOG_ERR, "{}", outcome.error().message());
   }
   return outcome;
 }
@@ -478,6 +477,7 @@ Status Engine::status() const {
   status.hydration.enabled = tuning.enabled;
   status.hydration.threshold = hydrator_.threshold();
   status.hydration.batch = hydrator_.batch_size();
+  status.hydration.held_up_by = hydrator_.held_up_by();
   const std::uint64_t rate = complete_ ? 0 : hydrator_.bytes_per_second();
   const std::uint64_t left = (status.blocks.origin + status.blocks.zero) * kBlockSize;
   status.hydration.rate_bytes_per_s = rate;

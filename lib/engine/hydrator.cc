@@ -24,6 +24,10 @@ constexpr auto kLookForOrigin = milliseconds(1'000);
 constexpr auto kFirstPause = milliseconds(500);
 constexpr auto kLongestPause = milliseconds(30'000);
 
+Scheduler::Duration longer(Scheduler::Duration pause) {
+  return std::clamp<Scheduler::Duration>(pause * 2, kFirstPause, kLongestPause);
+}
+
 bool is_zero(std::span<const std::byte> bytes) {
   return bytes.empty() || (bytes[0] == std::byte{0} &&
                            std::memcmp(bytes.data(), bytes.data() + 1, bytes.size() - 1) == 0);
@@ -103,8 +107,14 @@ Task<> Hydrator::run() {
   const Gate::Holder holder = items_.enter();
   while (!stopping_) {
     changed_.reset();
-    if (!tuning_.enabled || halted_ || blocks_in_flight_ >= most_blocks_in_flight()) {
+    // One copy is enough to find out whether the destination takes something again.
+    const std::uint64_t most = held_up_by_.empty() ? most_blocks_in_flight() : 1;
+    if (!tuning_.enabled || halted_ || blocks_in_flight_ >= most) {
       co_await changed_.wait();
+      continue;
+    }
+    if (parts_.scheduler.now() < held_until_) {
+      co_await sit_out(held_until_);
       continue;
     }
     if (map().counts().origin > 0 && !parts_.origin->believed_alive()) {
@@ -136,18 +146,22 @@ Task<> Hydrator::end_of_pass() {
     on_drained_();
     co_await changed_.wait();
   } else if (pass_failed_ || !pass_worked_) {
-    pause_ = std::clamp<Scheduler::Duration>(pause_ * 2, kFirstPause, kLongestPause);
+    pause_ = longer(pause_);
     const auto until = parts_.scheduler.now() + pause_;
-    while (!stopping_ && parts_.scheduler.now() < until) {
-      changed_.reset();
-      co_await changed_.wait_until(until);
-    }
+    co_await sit_out(until);
   } else {
     pause_ = {};
   }
   cursor_ = 0;
   pass_failed_ = false;
   pass_worked_ = false;
+}
+
+Task<> Hydrator::sit_out(Scheduler::TimePoint until) {
+  while (!stopping_ && parts_.scheduler.now() < until) {
+    changed_.reset();
+    co_await changed_.wait_until(until);
+  }
 }
 
 Task<Hydrator::Item> Hydrator::pick() {
@@ -224,8 +238,25 @@ void Hydrator::account(const Result<>& outcome) {
   const std::error_code code = outcome.error().code;
   if (code == Errc::destination_write || code == Errc::no_space || code == Errc::live_map_full) {
     ++errors_.destination;
-    log_line(LOG_ERR, "hydration: {}", outcome.error().message());
+    hold_up(outcome.error());
   }
+}
+
+// Those under way when the first one failed may fail too: one pause for all of them.
+void Hydrator::hold_up(const Error& error) {
+  if (held_up_by_.empty()) log_line(LOG_ERR, "hydration is held up: {}", error.message());
+  held_up_by_ = error.message();
+  if (parts_.scheduler.now() < held_until_) return;
+  hold_ = longer(hold_);
+  held_until_ = parts_.scheduler.now() + hold_;
+}
+
+// The destination has taken something.
+void Hydrator::go_on() {
+  if (held_up_by_.empty()) return;
+  log_line(LOG_NOTICE, "hydration goes on");
+  held_up_by_.clear();
+  hold_ = {};
 }
 
 Task<Result<>> Hydrator::copy(BlockRange blocks) {
@@ -288,6 +319,7 @@ Task<Result<>> Hydrator::write_run(BlockRange blocks, std::span<std::byte> data)
       const std::span<const iovec> list(&bytes, 1);
       auto written = co_await parts_.destination.write(extent.offset, list);
       if (!written) co_return written;
+      go_on();
     }
     const BlockState state = as_zero ? BlockState::zero : BlockState::copied;
     if (!parts_.metadata.set(part, state, Cause::copied)) {
@@ -326,6 +358,7 @@ Task<Result<>> Hydrator::make_plain(BlockRange blocks) {
     if (run.state != BlockState::zero) continue;
     auto zeroed = co_await parts_.destination.zero(geometry.bytes(run.blocks), tuning_.deallocate);
     if (!zeroed) co_return zeroed;
+    go_on();
     if (!parts_.metadata.set(run.blocks, BlockState::destination, Cause::copied)) {
       co_return fail(Errc::live_map_full, "the live map is full");
     }

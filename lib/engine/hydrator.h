@@ -5,12 +5,15 @@
 // again, writes only what is still the origin's, marks it and lets go (I6). Holes of the origin
 // are never read. Passes run over the disk in ascending order with many extents in flight; what
 // failed is left to the next pass, after a pause that grows. A sector that the origin cannot read
-// is isolated by halving, so its neighbours are copied.
+// is isolated by halving, so its neighbours are copied. While the destination takes nothing - it is
+// full, or broken - nothing is read for it either: hydration is *held up*, and tries again with one
+// extent at a time after pauses that grow.
 //
 // Units: blocks. Thread: one scheduler.
 #pragma once
 
 #include <functional>
+#include <string>
 #include <vector>
 
 #include "engine/fetcher.h"
@@ -63,6 +66,8 @@ class Hydrator {
   std::uint64_t regions_in_flight() const;
   std::uint64_t bytes_per_second() const { return rate_.bytes_per_second(); }
   const Errors& errors() const { return errors_; }
+  // Why the destination takes no copies at the moment; empty: it does.
+  const std::string& held_up_by() const { return held_up_by_; }
 
  private:
   enum class Kind { copy, hole, zeroing };
@@ -73,6 +78,7 @@ class Hydrator {
 
   Task<> run();
   Task<> end_of_pass();
+  Task<> sit_out(Scheduler::TimePoint until);
   Task<Item> pick();
   Task<bool> origin_says_hole(BlockRange& blocks);
   Task<> do_item(Item item);
@@ -82,6 +88,8 @@ class Hydrator {
   Task<Result<>> mark_hole(BlockRange blocks);
   Task<Result<>> make_plain(BlockRange blocks);
   void account(const Result<>& outcome);
+  void hold_up(const Error& error);
+  void go_on();
   std::uint64_t extent_blocks() const;
   std::uint64_t most_blocks_in_flight() const;
   const StateMap& map() const { return parts_.metadata.map(); }
@@ -98,6 +106,9 @@ class Hydrator {
   bool pass_failed_ = false;
   bool pass_worked_ = false;
   Scheduler::Duration pause_{};
+  std::string held_up_by_;
+  Scheduler::Duration hold_{};
+  Scheduler::TimePoint held_until_{};
   std::vector<OriginExtent> known_;  // What the origin said of the part around the cursor.
   RateMeter rate_;
   Errors errors_;
