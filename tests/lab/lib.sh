@@ -48,14 +48,19 @@ runner_on_bus() {
 }
 runner_alive() { [ -n "$RUNNER_PID" ] && kill -0 "$RUNNER_PID" 2>/dev/null; }
 
-# runner_start: the daemon with our handler; returns when it owns its name on the bus, which it does
-# only after every device that is left from before has been opened again.
+# runner_start [SECONDS]: the daemon with our handler; returns when it owns its name on the bus, which it
+# does only after every device that is left from before has been opened again.
 runner_start() {
+  runner_launch
+  wait_for "${1:-40}" runner_on_bus || return
+  runner_alive || { echo "tcmu-runner: did not start: see $LAB_LOG/tcmu-runner.out" >&2; return 1; }
+}
+
+# runner_launch: starts it and does not wait.
+runner_launch() {
   setsid tcmu-runner --handler-path "$HANDLER_DIR" --tcmu-log-dir "$LAB_LOG" \
     </dev/null >>"$LAB_LOG/tcmu-runner.out" 2>&1 &
   RUNNER_PID=$!
-  wait_for 40 runner_on_bus || return
-  runner_alive || { echo "tcmu-runner: did not start: see $LAB_LOG/tcmu-runner.out" >&2; return 1; }
 }
 
 # runner_stop [SECONDS]: SIGTERM, as an admin stops it. The daemon first waits for the commands it has.
@@ -218,12 +223,22 @@ nbd_stop() {
 # nbd_connections PORT: how many clients are connected.
 nbd_connections() { ss -Htn state established "sport = :$1" | wc -l; }
 
+### device mapper: disks that fail, stall or dawdle on command
+
+# dm_create NAME TABLE: /dev/mapper/NAME, with a uuid by which a clone knows its destination again.
+dm_create() { dmsetup create "$1" --uuid "LAB-$1" --table "$2"; }
+# dm_switch NAME TABLE: another table, under whoever uses it. What is in flight ends first.
+dm_switch() {
+  dmsetup suspend --nolockfs --noflush "$1" && dmsetup load "$1" --table "$2" && dmsetup resume "$1"
+}
+
 ### clonectl
 
-# clone_status NAME FILTER: one field of its status, by a filter of jq.
+# clone_status NAME FILTER: one field of its status, by a filter of jq; also of a LUN that has failed (3).
 clone_status() {
   local json
-  json=$("$CLONECTL" status "$1" --json) && jq -erM "$2" <<<"$json"
+  json=$("$CLONECTL" status "$1" --json 2>>"$LAB_LOG/clonectl.log") || [ $? = 3 ] || return
+  jq -erM "$2" <<<"$json"
 }
 # clone_percent NAME: the hydrated share, one decimal.
 clone_percent() { clone_status "$1" '.regions | (1000 * .hydrated / .total | floor) / 10'; }
