@@ -35,15 +35,14 @@ the_rest_works() { # WHEN
   use_the_rest
   within "$(more_than "$usual_use" 3)" "$began" "$1: 50 commands on what is there, 64 aligned writes and a flush on what is not"
 }
-# The last step of a removal is the one that waits for the daemon; targetcli's own seconds do not count.
-remove() { # NAME
-  echo "/loopback delete $(lun_wwn "$1")" | targetcli_run "$LAB_LOG/delete-$1.log"
-  removal_began=$(now)
-  rmdir "$lab_configfs"/core/user_*/"$1"
-}
+# Only the last step of a removal waits for the daemon; targetcli's own seconds do not count.
+unexport() { echo "/loopback delete $(lun_wwn "$1")" | targetcli_run "$LAB_LOG/delete-$1.log"; } # NAME
+remove() { rmdir "$lab_configfs"/core/user_*/"$1"; }                                            # NAME
 remove_without_origin() { # NAME WHEN
+  local began
+  began=$(now)
   remove "$1"
-  within "$(more_than "$usual_removal" 3)" "$removal_began" "$2: a LUN removed"
+  within "$(more_than "$usual_removal" 3)" "$began" "$2: a LUN removed"
 }
 stop_and_start() { # WHEN LUNS
   local began
@@ -63,7 +62,7 @@ cp $dir/origin $dir/model
 origin_start
 runner_start
 for name in d0 d1 d2 d3; do
-  lines_create $name 64M "origin=nbd%3A//127.0.0.1/;dest=$dir/$name.dest;meta=$dir/$name.meta;hydration_threshold=128"
+  lines_create $name 64M "origin=nbd%3A//127.0.0.1/;dest=$dir/$name.dest;meta=$dir/$name.meta;origin_timeout=29s;hydration_threshold=128"
   lines_loopback $name
 done | targetcli_run "$LAB_LOG/create.log"
 lun_loopback_device d1
@@ -78,8 +77,10 @@ place=$((32 * 256)) # Far from where hydration is.
 began=$(now)
 use_the_rest
 usual_use=$(since "$began")
+unexport d0
+began=$(now)
 remove d0
-usual_removal=$(since "$removal_began")
+usual_removal=$(since "$began")
 began=$(now)
 runner_stop 60
 usual_stop=$(since "$began")
@@ -91,9 +92,10 @@ echo "ok   while all is well: commands $usual_use s, removal $usual_removal s, s
 
 ### it does not answer any more
 
+unexport d2
 origin_signal STOP
-the_rest_works "an origin that hangs"
 remove_without_origin d2 "an origin that hangs"
+the_rest_works "an origin that hangs"
 stop_and_start "an origin that hangs" 2
 the_rest_works "opened while the origin hangs"
 
@@ -103,12 +105,12 @@ kill -STOP "$NBDKIT_PID" # Nobody starts it again.
 origin_signal KILL
 wait_for 30 origin_is down || fail "the origin is $(clone_status d1 .origin.state)"
 the_rest_works "an origin that is dead"
+unexport d3
 remove_without_origin d3 "an origin that is dead"
-stop_and_start "an origin that is dead" 1
-the_rest_works "opened while the origin is dead"
 dd if="$LUN_DEV" bs=4096 skip=$((60 * 256)) count=1 iflag=direct status=none >/run/absent &
 reader=$!
-sleep 3
+stop_and_start "an origin that is dead, a reader waits for it" 1
+the_rest_works "opened while the origin is dead"
 kill -0 "$reader" 2>/dev/null || fail "a read of what only the dead origin has did not wait"
 
 ### it is back
