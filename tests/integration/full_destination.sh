@@ -10,14 +10,21 @@ trap 'fail "line $LINENO: $BASH_COMMAND"' ERR
 readonly mib=1048576
 dir=/mnt/clone
 dest=/mnt/small/dest
-model() { dd if=/run/block of=$dir/model bs=4096 seek="$1" conv=notrunc status=none; } # BLOCK
-write_block() { # BLOCK: new bytes, in the model too
-  head -c 4096 /dev/urandom >/run/block
-  dd if=/run/block of="$LUN_DEV" bs=4096 seek="$1" oflag=direct status=none && model "$1"
-}
-flush() {
-  python3 -c 'import os, sys; os.fsync(os.open(sys.argv[1], os.O_RDWR))' "$LUN_DEV" 2>"$LAB_LOG/flush.log" ||
-    fail "a flush failed: $("$CLONECTL" status full 2>&1)"
+write_blocks() { # FIRST END STEP: new bytes, in the model too, flushed after every 16 and at the end
+  python3 - "$LUN_DEV" $dir/model "$@" 2>"$LAB_LOG/write_blocks.log" <<'END' ||
+import mmap, os, sys
+device = os.open(sys.argv[1], os.O_RDWR | os.O_DIRECT)
+model = os.open(sys.argv[2], os.O_RDWR)
+buffer = mmap.mmap(-1, 4096)
+for count, block in enumerate(range(*map(int, sys.argv[3:])), start=1):
+    buffer[:] = os.urandom(4096)
+    os.pwritev(device, [buffer], block * 4096)
+    os.pwrite(model, buffer[:], block * 4096)
+    if count % 16 == 0:
+        os.fsync(device)
+os.fsync(device)
+END
+    fail "a write or a flush: $(tail -n 1 "$LAB_LOG/write_blocks.log"): $("$CLONECTL" status full 2>&1)"
 }
 shows_the_model() { # WHEN
   blockdev --flushbufs "$LUN_DEV"
@@ -47,26 +54,18 @@ assert_direct full $dest
 
 dd if=/dev/zero of=/var/lib/tcmu-clone/ballast bs=64k status=none 2>/dev/null || true
 no_room /var/lib/tcmu-clone/ballast || fail "the metadata's file system is not full"
-blocks=0
-for ((block = 0; block < 96 * 256; block += 97)); do
-  write_block $block
-  blocks=$((blocks + 1))
-  ((blocks % 16)) || flush
-done
-flush
+write_blocks 0 $((96 * 256)) 97
 is_well || fail "$(clone_status full .reason)"
 runner_kill
 runner_start
 wait_for 30 is_well || fail "after kill -9: $(clone_status full .reason)"
-write_block 1
-flush
+write_blocks 1 2 1
 runner_stop 40
 runner_start
 wait_for 30 is_well || fail "after a stop: $(clone_status full .reason)"
-write_block 2
-flush
+write_blocks 2 3 1
 shows_the_model "metadata on a full file system"
-echo "ok   full metadata file system: $blocks scattered blocks, flushed every 16, a kill -9, a stop and two starts"
+echo "ok   full metadata file system: 254 scattered blocks, flushed every 16, a kill -9, a stop and two starts"
 
 ### the destination's is
 
@@ -86,6 +85,7 @@ bytes=$(($(clone_status full .origin.bytes_read) - bytes))
 echo "ok   hydration is held up: $(clone_status full .hydration.held_up_by); in 6 s $ticks of 600 ticks, $bytes bytes read in vain"
 
 # The last blocks are the ones that hydration has not come to.
+head -c 4096 /dev/urandom >/run/block
 status=0
 sg_raw --send=4096 --infile=/run/block "$LUN_DEV" 2a 00 00 02 ff f8 00 00 08 00 >"$LAB_LOG/sg.log" 2>&1 || status=$?
 grep -qi 'data protect' "$LAB_LOG/sg.log" && grep -qi 'space allocation failed' "$LAB_LOG/sg.log" ||
@@ -93,8 +93,7 @@ grep -qi 'data protect' "$LAB_LOG/sg.log" && grep -qi 'space allocation failed' 
 said=$(dd if=/run/block of="$LUN_DEV" bs=4096 seek=$((96 * 256 - 1)) oflag=direct 2>&1) && fail "a write of a new block was acknowledged"
 grep -q 'No space left on device' <<<"$said" || fail "Linux understands it as: $said"
 echo "ok   a write of a new block is refused with 07/2707, which Linux tells its user as ENOSPC"
-for block in {256..320}; do write_block "$block"; done
-flush
+write_blocks 256 320 1
 is_well || fail "$(clone_status full .reason)"
 shows_the_model "a full destination"
 echo "ok   reads, writes of hydrated blocks and flushes go on, the LUN is $(clone_status full .mode)"

@@ -4,10 +4,10 @@
 # No program sees an error; in the end fsck is clean, every file and every byte is as written, and the
 # destination is what the LUN showed.
 #
-# KILLS says how often: 12 unless given, since ./check has no time for more. The long run:
+# KILLS says how often, 50 unless given. More than ./check has time for:
 #
-#   KILLS=50 tests/integration/run_in_guest build/kills "$PWD/build/release/handler" \
-#     "$PWD/build/release/targetcli/clonectl" 1200 tests/integration/kills.sh
+#   KILLS=200 tests/integration/run_in_guest build/kills "$PWD/build/release/handler" \
+#     "$PWD/build/release/targetcli/clonectl" 3600 tests/integration/kills.sh
 set -eu
 here=$(dirname "$(readlink -f "$0")")
 # shellcheck source-path=SCRIPTDIR source=../lab/lib.sh
@@ -16,7 +16,7 @@ here=$(dirname "$(readlink -f "$0")")
 . "$here/load.sh"
 trap 'fail "line $LINENO: $BASH_COMMAND"' ERR
 
-kills=${KILLS:-12}
+kills=${KILLS:-50}
 seed=${SEED:-$(date +%s)}
 RANDOM=$((seed % 32768))
 dir=/mnt/clone
@@ -49,7 +49,7 @@ truncate -s 128M $dir/origin
 mkfs.ext4 -q $dir/origin
 head -c 128M /dev/urandom >>$dir/origin
 cp $dir/origin $dir/model
-nbd_start $dir/origin 10809 5 $((96 / kills + 1))M # Hydration must go on until the last kill.
+nbd_start $dir/origin 10809 5 $((90 / kills + 1))M # Hydration must go on until the last kill.
 runner_start
 # Little in flight: the programs' own reads must not queue up behind it for too long.
 lun_create kills 256M "origin=nbd%3A//127.0.0.1/;dest=$dir/dest;meta=$dir/meta;hydration_threshold=128;hydration_batch_size=32"
