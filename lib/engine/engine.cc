@@ -230,7 +230,9 @@ Task<Result<>> Engine::write_planned(const WritePlan& plan, Extent extent,
   parts_.metadata.forget_copied(geometry_.touched(extent));
   Result<> outcome;
   if (plan.direct()) {
-    outcome = co_await parts_.destination.write(extent.offset, data);
+    const std::vector<iovec> list =
+        iov_slice(data, 0, extent.length);  // The caller's may hold more.
+    outcome = co_await parts_.destination.write(extent.offset, list);
   } else {
     outcome = co_await write_filled(plan, extent, data, edges);
   }
