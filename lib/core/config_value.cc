@@ -78,10 +78,23 @@ bool is_one_of(std::string_view word, const std::array<std::string_view, N>& wor
   return std::find(words.begin(), words.end(), word) != words.end();
 }
 
+// "server", "server:10809", "[::1]:10809", each with or without userinfo before an '@'.
+bool has_sound_port(std::string_view authority) {
+  const std::size_t server = authority.find_last_of("@]");
+  if (server != std::string_view::npos) authority.remove_prefix(server);
+  const std::size_t colon = authority.find(':');
+  return colon == std::string_view::npos || colon + 1 == authority.size() ||
+         parse_number(authority.substr(colon + 1)).value_or(65536) <= 65535;
+}
+
 Result<> check_nbd(std::string_view key, std::string_view scheme, std::string_view origin) {
   const auto rest = origin.substr(scheme.size() + 1);
   if (!rest.starts_with("//") || rest.size() == 2) {
     return bad(key, fmt::format("{}: must be followed by // and a server", scheme));
+  }
+  // Or else the rest of a password with a '/' in it counts as a path, which is no secret.
+  if (!has_sound_port(rest.substr(2, rest.find_first_of("/?#", 2) - 2))) {
+    return bad(key, "its port is no number: a user's name or password is written with %2F for a /");
   }
   const auto query = rest.find('?');
   const bool has_socket =
@@ -113,6 +126,10 @@ std::optional<std::string> percent_decode(std::string_view text) {
 }
 
 std::string quoted(std::string_view text) {
+  // Maybe the origin's URI in the wrong place, with a password.
+  if (text.find('@') != std::string_view::npos || text.find("%40") != std::string_view::npos) {
+    return "a value that is not shown, since it holds an @,";
+  }
   std::string shown = "\"";
   for (const char c : text.substr(0, kMaxQuoted)) {
     shown += c >= 0x20 && c < 0x7f ? c : '?';
@@ -192,7 +209,7 @@ Result<std::string> parse_origin(std::string_view key, std::string_view text) {
     if (auto nbd = check_nbd(key, scheme, text); !nbd) {
       return fail(nbd.error());
     }
-    return std::string(text);
+    return scheme + std::string(text.substr(scheme.size()));
   }
   if (!scheme.empty() && scheme != "file") {
     return bad(key, fmt::format("its scheme is not known: {}", kOriginKinds));
@@ -200,7 +217,7 @@ Result<std::string> parse_origin(std::string_view key, std::string_view text) {
   if (local_path(text).empty()) {
     return bad(key, fmt::format("it is neither an absolute path nor a URI: {}", kOriginKinds));
   }
-  return std::string(text);
+  return scheme + std::string(text.substr(scheme.size()));
 }
 
 Result<std::string> parse_conf_name(std::string_view key, std::string_view text) {

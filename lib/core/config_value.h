@@ -1,7 +1,7 @@
 // The values of a config string: each function judges one kind of value. Pure. Thread: any.
 //
-// Errors are Errc::bad_config with one sentence that names the key and never holds an origin, since
-// a URI may carry a password.
+// Errors are Errc::bad_config with one sentence that names the key and never holds an origin, nor
+// what could be one in the wrong place, since it may carry a password.
 #pragma once
 
 #include <cstdint>
@@ -16,7 +16,8 @@ namespace clonedev::config {
 // RFC 3986 escapes, once; '+' is literal. Nothing when an escape is incomplete or not hexadecimal.
 std::optional<std::string> percent_decode(std::string_view text);
 
-// For messages: in double quotes, printable ASCII only, cut after 40 characters.
+// For messages: in double quotes, printable ASCII only, cut after 40 characters. What holds an '@'
+// is not shown.
 std::string quoted(std::string_view text);
 
 bool has_control_character(std::string_view text);
@@ -29,6 +30,7 @@ Result<std::uint32_t> parse_timeout(std::string_view key, std::string_view text)
 // Bytes.
 Result<std::uint64_t> parse_region_size(std::string_view key, std::string_view text);
 Result<std::string> parse_path(std::string_view key, std::string_view text);
+// The scheme comes back in lower case: whoever opens the origin need not fold it again.
 Result<std::string> parse_origin(std::string_view key, std::string_view text);
 // The NAME of conf=NAME: a plain file name, without ".conf".
 Result<std::string> parse_conf_name(std::string_view key, std::string_view text);

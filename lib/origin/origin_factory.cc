@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cctype>
 
+#include "core/config_value.h"
 #include "origin/file_origin.h"
 #include "origin/nbd_origin.h"
 #include "origin/origin_name.h"
@@ -20,9 +21,9 @@ std::string_view scheme_of(std::string_view spec) {
   return spec.substr(0, colon);
 }
 
-Result<OriginFactory> file_factory(std::string_view spec, std::string_view path, Reactor& reactor) {
-  if (path.starts_with("//")) path.remove_prefix(2);
-  if (!path.starts_with('/')) {
+Result<OriginFactory> file_factory(std::string_view spec, Reactor& reactor) {
+  const std::string_view path = config::local_path(spec);
+  if (path.empty()) {
     return fail(Errc::bad_config,
                 fmt::format("origin {}: is not an absolute path: give {}", spec, kKinds));
   }
@@ -42,8 +43,7 @@ Result<OriginFactory> nbd_factory(std::string_view spec, Reactor& reactor,
 Result<OriginFactory> origin_factory(std::string_view spec, Reactor& reactor,
                                      OriginSettings settings) {
   const std::string_view scheme = scheme_of(spec);
-  if (scheme.empty()) return file_factory(spec, spec, reactor);
-  if (scheme == "file") return file_factory(spec, spec.substr(scheme.size() + 1), reactor);
+  if (scheme.empty() || scheme == "file") return file_factory(spec, reactor);
   const bool nbd = scheme == "nbd" || scheme == "nbds" || scheme == "nbd+unix";
   if (nbd && spec.substr(scheme.size()).starts_with("://")) {
     return nbd_factory(spec, reactor, settings);
