@@ -52,6 +52,7 @@ Result<> check_version(const DiskSuperblock& disk) {
 
 // What is wrong with the numbers; empty when nothing is.
 std::string check_numbers(const Superblock& core, std::uint32_t flags, std::uint64_t slot) {
+  if (core.sequence > kMaxSequence) return fmt::format("sequence {} is impossible", core.sequence);
   if (core.sequence == 0 || core.sequence % kSuperblockSlots != slot) {
     return fmt::format("its sequence {} belongs to the other slot", core.sequence);
   }

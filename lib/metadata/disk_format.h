@@ -43,6 +43,9 @@ struct alignas(kUnitBytes) Unit {
 inline constexpr std::array<char, 8> kMagic{'t', 'c', 'm', 'u', 'c', 'l', 'o', 'n'};
 inline constexpr std::uint32_t kFormatVersion = 1;
 inline constexpr std::uint32_t kKnownIncompat = 0;
+// More than any device lives to see. Without a limit a forged one would wrap around at the second
+// commit, into metadata that nothing opens.
+inline constexpr std::uint64_t kMaxSequence = std::uint64_t{1} << 62;
 
 enum SuperblockFlags : std::uint32_t {
   kFlagClean = 1,
