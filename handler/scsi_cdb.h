@@ -10,6 +10,7 @@ enum Opcode : std::uint8_t {
   kInquiry = 0x12,
   kWrite10 = 0x2a,
   kWriteSame10 = 0x41,
+  kUnmapRanges = 0x42,
   kExtendedCopy = 0x83,
   kReceiveCopyResults = 0x84,
   kWrite16 = 0x8a,

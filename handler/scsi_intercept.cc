@@ -16,6 +16,10 @@ constexpr std::uint8_t kEvpd = 0x01;
 constexpr std::uint8_t kDeviceIdentification = 0x83;
 constexpr std::string_view kVendor = "LIO-ORG ";
 
+std::size_t big_endian_16(const std::uint8_t* from) {
+  return static_cast<std::size_t>(from[0]) << 8 | from[1];
+}
+
 Verdict judge_write_same(std::uint8_t* cdb) {
   if ((cdb[1] & (kAnchor | kPbdata | kLbdata)) != 0) return Verdict::invalid_field;
   if (cdb[0] == kWriteSame16 && (cdb[1] & kNoDataOut) != 0) return Verdict::invalid_field;
@@ -82,6 +86,8 @@ Verdict judge(std::uint8_t* cdb) {
       return judge_write_same(cdb);
     case kInquiry:
       return judge_inquiry(cdb);
+    case kUnmapRanges:
+      return Verdict::parameter_list;
     default:
       return Verdict::leave;
   }
@@ -113,7 +119,7 @@ std::vector<std::uint8_t> device_identification_page(std::string_view unit_seria
 
 void answer_inquiry(const std::uint8_t* cdb, std::span<const std::uint8_t> page,
                     std::span<const iovec> buffer) {
-  const std::size_t allocation = static_cast<std::size_t>(cdb[3]) << 8 | cdb[4];
+  const std::size_t allocation = big_endian_16(cdb + 3);
   page = page.first(std::min(page.size(), allocation));
   for (const iovec& piece : buffer) {
     auto* const out = static_cast<std::uint8_t*>(piece.iov_base);
@@ -122,6 +128,22 @@ void answer_inquiry(const std::uint8_t* cdb, std::span<const std::uint8_t> page,
     if (piece.iov_len > copied) std::memset(out + copied, 0, piece.iov_len - copied);
     page = page.subspan(copied);
   }
+}
+
+bool unmap_list_is_whole(const std::uint8_t* cdb, std::span<const iovec> list) {
+  constexpr std::size_t kHead = 8;
+  constexpr std::size_t kRange = 16;
+  const std::size_t length = big_endian_16(cdb + 7);
+  if (length < kHead) return true;
+  std::array<std::uint8_t, 4> head{};
+  std::size_t have = 0;
+  for (const iovec& piece : list) {
+    const std::size_t copied = std::min(head.size() - have, piece.iov_len);
+    if (copied > 0) std::memcpy(head.data() + have, piece.iov_base, copied);
+    have += copied;
+  }
+  const std::size_t ranges = big_endian_16(&head[2]) / kRange;
+  return kHead + ranges * kRange <= length;
 }
 
 bool has_own_port_groups(const std::string& alua_dir) {
@@ -148,6 +170,10 @@ int Intercept::handle(tcmulib_cmd& cmd) {
     case Verdict::standard_inquiry:
     case Verdict::device_identification:
       return identify(cmd);
+    case Verdict::parameter_list:
+      return unmap_list_is_whole(cmd.cdb, {cmd.iovec, cmd.iov_cnt})
+                 ? TCMU_STS_NOT_HANDLED
+                 : TCMU_STS_INVALID_PARAM_LIST_LEN;
   }
   return TCMU_STS_NOT_HANDLED;
 }

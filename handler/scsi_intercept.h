@@ -6,7 +6,8 @@
 //                        length that wraps, and kills a daemon built with _FORTIFY_SOURCE=3
 //   INQUIRY standard     promises EXTENDED COPY, see there
 //   WRITE SAME + UNMAP   the runner discards without looking at the block to be written
-//   FORMAT UNIT          never ends above 2^32 blocks, ignores write errors, blocks the LUN
+//   UNMAP                the runner takes as many ranges as the list says it has, also from behind
+//   its end FORMAT UNIT          never ends above 2^32 blocks, ignores write errors, blocks the LUN
 //   EXTENDED COPY        walks the daemon's devices without a lock and reads a freed command
 #pragma once
 
@@ -27,6 +28,7 @@ enum class Verdict {
   invalid_field,    // 05/2400
   standard_inquiry,
   device_identification,
+  parameter_list,  // Of an UNMAP: to be looked at.
 };
 
 // `cdb` is libtcmu's private copy and may be rewritten: UNMAP of a WRITE SAME is taken out, so that
@@ -47,6 +49,10 @@ std::vector<std::uint8_t> device_identification_page(std::string_view unit_seria
 // holds an earlier command's data. The iovecs stay as they are.
 void answer_inquiry(const std::uint8_t* cdb, std::span<const std::uint8_t> page,
                     std::span<const iovec> buffer);
+
+// Does the parameter list of an UNMAP hold the ranges that it says it has? One that the runner
+// refuses itself, being too short for a head, does.
+bool unmap_list_is_whole(const std::uint8_t* cdb, std::span<const iovec> list);
 
 // Are there target port groups besides the kernel's default one? `alua_dir` is a configfs folder; a
 // missing one has none.

@@ -48,7 +48,6 @@ void append_log(const char* level, const char* format, va_list arguments) {
 struct Command {
   tcmu_device* device = nullptr;
   Bytes cdb;
-  Bytes data;
   std::vector<iovec> iovecs;
   tcmulib_cmd lib{};
   tcmur_cmd cmd{};
@@ -58,59 +57,10 @@ struct Command {
   int status = 0;
   int completions = 0;
   int parts_left = 1;  // UNMAP: descriptors under way and one for their issuer.
-  Bytes read_back;     // WRITE VERIFY.
+  int parts_status = TCMU_STS_OK;
+  Bytes read_back;  // WRITE VERIFY.
   iovec read_back_iovec{};
 };
-
-Command& owner(tcmur_cmd* cmd) { return *static_cast<Command*>(cmd->cmd_state); }
-
-void finish(Command& command, int status) {
-  const std::lock_guard lock(command.mutex);
-  command.status = status;
-  ++command.completions;
-  command.ended.notify_all();
-}
-
-void on_plain_done(tcmu_device*, tcmur_cmd* cmd, int status) { finish(owner(cmd), status); }
-
-void drop_part(Command& command) {
-  bool last = false;
-  {
-    const std::lock_guard lock(command.mutex);
-    last = --command.parts_left == 0;
-  }
-  // As in the daemon: whatever the parts ended with, the UNMAP has succeeded.
-  if (last) finish(command, TCMU_STS_OK);
-}
-
-void on_part_done(tcmu_device*, tcmur_cmd* part, int) {
-  Command& command = owner(part);
-  delete part;
-  drop_part(command);
-}
-
-void on_verify_read_done(tcmu_device*, tcmur_cmd* cmd, int status) {
-  Command& command = owner(cmd);
-  const bool same = command.read_back == command.data;
-  finish(command, status == TCMU_STS_OK && !same ? TCMU_STS_MISCOMPARE : status);
-}
-
-void on_verify_write_done(tcmu_device* device, tcmur_cmd* cmd, int status) {
-  Command& command = owner(cmd);
-  if (status != TCMU_STS_OK) {
-    finish(command, status);
-    return;
-  }
-  command.read_back.resize(command.data.size());
-  command.read_back_iovec = {command.read_back.data(), command.read_back.size()};
-  cmd->done = on_verify_read_done;
-  std::uint64_t lba = 0;
-  for (int i = 2; i < 10; ++i) lba = lba << 8 | command.cdb[static_cast<std::size_t>(i)];
-  const int taken =
-      device->handler->read(device, cmd, &command.read_back_iovec, 1, command.read_back.size(),
-                            static_cast<off_t>(lba * device->block_bytes));
-  if (taken != TCMU_STS_OK) finish(command, taken);
-}
 
 std::uint64_t big_endian(const std::uint8_t* from, int bytes) {
   std::uint64_t value = 0;
@@ -125,68 +75,217 @@ void put_big_endian(Bytes& into, std::size_t at, std::uint64_t value, int bytes)
   }
 }
 
-// The parts complete the command.
+std::uint64_t lba_of(const Bytes& cdb) {
+  switch (cdb_bytes(cdb[0])) {
+    case 6:
+      return (cdb[1] & 0x1fU) << 16 | big_endian(&cdb[2], 2);
+    case 16:
+      return big_endian(&cdb[2], 8);
+    default:
+      return big_endian(&cdb[2], 4);
+  }
+}
+
+// Blocks, or bytes of a parameter list.
+std::uint32_t transfer_of(const Bytes& cdb) {
+  switch (cdb_bytes(cdb[0])) {
+    case 6:
+      return cdb[4];
+    case 10:
+      return static_cast<std::uint32_t>(big_endian(&cdb[7], 2));
+    case 12:
+      return static_cast<std::uint32_t>(big_endian(&cdb[6], 4));
+    default:
+      return static_cast<std::uint32_t>(big_endian(&cdb[10], 4));
+  }
+}
+
+Bytes gather(const std::vector<iovec>& iovecs) {
+  Bytes bytes;
+  for (const iovec& piece : iovecs) {
+    const auto* const from = static_cast<const std::uint8_t*>(piece.iov_base);
+    bytes.insert(bytes.end(), from, from + piece.iov_len);
+  }
+  return bytes;
+}
+
+std::size_t length_of(const std::vector<iovec>& iovecs) {
+  std::size_t length = 0;
+  for (const iovec& piece : iovecs) length += piece.iov_len;
+  return length;
+}
+
+bool inside(const tcmu_device& device, std::uint64_t lba, std::uint64_t blocks) {
+  return lba + blocks <= device.blocks && lba + blocks >= lba;
+}
+
+Command& owner(tcmur_cmd* cmd) { return *static_cast<Command*>(cmd->cmd_state); }
+
+void finish(Command& command, int status) {
+  const std::lock_guard lock(command.mutex);
+  command.status = status;
+  ++command.completions;
+  command.ended.notify_all();
+}
+
+void on_plain_done(tcmu_device*, tcmur_cmd* cmd, int status) { finish(owner(cmd), status); }
+
+int complete_at_once(Command& command) {
+  finish(command, TCMU_STS_OK);
+  return TCMU_STS_OK;
+}
+
+void drop_part(Command& command) {
+  bool last = false;
+  {
+    const std::lock_guard lock(command.mutex);
+    last = --command.parts_left == 0;
+  }
+  // As in the daemon: whatever the parts ended with, the UNMAP has succeeded.
+  if (last) finish(command, command.parts_status);
+}
+
+void on_part_done(tcmu_device*, tcmur_cmd* part, int) {
+  Command& command = owner(part);
+  delete part;
+  drop_part(command);
+}
+
+void on_verify_read_done(tcmu_device*, tcmur_cmd* cmd, int status) {
+  Command& command = owner(cmd);
+  const bool same = command.read_back == gather(command.iovecs);
+  finish(command, status == TCMU_STS_OK && !same ? TCMU_STS_MISCOMPARE : status);
+}
+
+void on_verify_write_done(tcmu_device* device, tcmur_cmd* cmd, int status) {
+  Command& command = owner(cmd);
+  if (status != TCMU_STS_OK) {
+    finish(command, status);
+    return;
+  }
+  command.read_back.resize(length_of(command.iovecs));
+  command.read_back_iovec = {command.read_back.data(), command.read_back.size()};
+  cmd->done = on_verify_read_done;
+  const int taken =
+      device->handler->read(device, cmd, &command.read_back_iovec, 1, command.read_back.size(),
+                            static_cast<off_t>(lba_of(command.cdb) * device->block_bytes));
+  if (taken != TCMU_STS_OK) finish(command, taken);
+}
+
+void start_part(tcmu_device& device, Command& command, std::uint64_t lba, std::uint64_t blocks) {
+  auto* const part = new tcmur_cmd{};
+  part->lib_cmd = &command.lib;
+  part->cmd_state = &command;
+  part->done = on_part_done;
+  {
+    const std::lock_guard lock(command.mutex);
+    ++command.parts_left;
+  }
+  const int taken =
+      device.handler->unmap(&device, part, lba * device.block_bytes, blocks * device.block_bytes);
+  if (taken != TCMU_STS_OK) on_part_done(&device, part, taken);
+}
+
+// The parts complete the command. What the daemon does not check is not checked here either: the
+// descriptors may lie past the end of the list.
 int start_unmap(tcmu_device& device, Command& command) {
-  const std::uint64_t descriptors = big_endian(&command.data[2], 2) / 16;
+  const std::uint32_t length = transfer_of(command.cdb);
+  if ((command.cdb[1] & 0x01) != 0) return TCMU_STS_INVALID_CDB;
+  if (length == 0) return complete_at_once(command);
+  if (length < 8) return TCMU_STS_INVALID_PARAM_LIST_LEN;
+  Bytes list = gather(command.iovecs);
+  if (list.size() < length) return TCMU_STS_INVALID_PARAM_LIST_LEN;
+  list.resize(length);
+  list.shrink_to_fit();
+  const std::uint64_t descriptors = big_endian(&list[2], 2) / 16;
+  if (descriptors == 0) return complete_at_once(command);
+  if (descriptors > 4) return TCMU_STS_INVALID_PARAM_LIST;
   for (std::uint64_t i = 0; i < descriptors; ++i) {
-    const std::uint8_t* const at = &command.data[8 + 16 * i];
-    auto* const part = new tcmur_cmd{};
-    part->lib_cmd = &command.lib;
-    part->cmd_state = &command;
-    part->done = on_part_done;
-    {
-      const std::lock_guard lock(command.mutex);
-      ++command.parts_left;
+    const std::uint8_t* const at = list.data() + 8 + 16 * i;
+    const std::uint64_t lba = big_endian(at, 8);
+    const std::uint64_t blocks = big_endian(at + 8, 4);
+    if (blocks > device.attributes.max_unmap_len) {
+      command.parts_status = TCMU_STS_INVALID_PARAM_LIST;
+      break;
     }
-    const int taken = device.handler->unmap(&device, part, big_endian(at, 8) * device.block_bytes,
-                                            big_endian(at + 8, 4) * device.block_bytes);
-    if (taken != TCMU_STS_OK) on_part_done(&device, part, taken);
+    if (!inside(device, lba, blocks)) {
+      command.parts_status = TCMU_STS_RANGE;
+      break;
+    }
+    if (blocks > 0) start_part(device, command, lba, blocks);
   }
   drop_part(command);
   return TCMU_STS_OK;
 }
 
+int start_write_same(tcmu_device& device, Command& command) {
+  const std::uint64_t lba = lba_of(command.cdb);
+  const std::uint64_t blocks = transfer_of(command.cdb);
+  const bool one_block =
+      command.lib.iov_cnt == 1 && command.lib.iovec->iov_len == device.block_bytes;
+  if (!one_block || blocks == 0) return TCMU_STS_INVALID_CDB;
+  if (!inside(device, lba, blocks)) return TCMU_STS_RANGE;
+  // The daemon would discard here, without a look at the block.
+  if ((command.cdb[1] & 0x08) != 0) return TCMU_STS_HW_ERR;
+  return device.handler->writesame(&device, &command.cmd, lba * device.block_bytes,
+                                   blocks * device.block_bytes, command.lib.iovec,
+                                   command.lib.iov_cnt);
+}
+
+int start_compare_and_write(tcmu_device& device, Command& command) {
+  const std::uint8_t blocks = command.cdb[13];
+  const std::size_t length = length_of(command.iovecs);
+  if (blocks == 0) return complete_at_once(command);
+  if (blocks > 1) return TCMU_STS_INVALID_CDB;
+  if (length != 2 * device.block_bytes) return TCMU_STS_HW_ERR;
+  const std::uint64_t lba = lba_of(command.cdb);
+  if (!inside(device, lba, blocks)) return TCMU_STS_RANGE;
+  return device.handler->caw(&device, &command.cmd, lba * device.block_bytes, length / 2,
+                             command.lib.iovec, command.lib.iov_cnt);
+}
+
+int start_transfer(tcmu_device& device, Command& command, decltype(tcmur_handler::read) callout) {
+  const std::uint64_t lba = lba_of(command.cdb);
+  const std::uint64_t length = std::uint64_t{transfer_of(command.cdb)} * device.block_bytes;
+  if (length_of(command.iovecs) != length) return TCMU_STS_HW_ERR;
+  if (!inside(device, lba, transfer_of(command.cdb))) return TCMU_STS_RANGE;
+  return callout(&device, &command.cmd, command.lib.iovec, command.lib.iov_cnt, length,
+                 static_cast<off_t>(lba * device.block_bytes));
+}
+
+// What the daemon does with a command that the handler has left to it.
 int dispatch(tcmu_device& device, Command& command) {
-  const tcmur_handler& handler = *device.handler;
-  tcmur_cmd* const cmd = &command.cmd;
-  const std::uint8_t* const cdb = command.cdb.data();
-  const bool has_address = command.cdb.size() == 16;
-  const std::uint64_t offset = has_address ? big_endian(cdb + 2, 8) * device.block_bytes : 0;
-  iovec* const iovecs = command.lib.iovec;
-  const std::size_t count = command.lib.iov_cnt;
-  switch (cdb[0]) {
+  switch (command.cdb[0]) {
+    case 0x08:
+    case 0x28:
+    case 0xa8:
     case 0x88:
-      return handler.read(&device, cmd, iovecs, count, command.data.size(),
-                          static_cast<off_t>(offset));
+      return start_transfer(device, command, device.handler->read);
+    case 0x0a:
+    case 0x2a:
+    case 0xaa:
     case 0x8a:
-      return handler.write(&device, cmd, iovecs, count, command.data.size(),
-                           static_cast<off_t>(offset));
+      return start_transfer(device, command, device.handler->write);
+    case 0x2e:
     case 0x8e:
-      cmd->done = on_verify_write_done;
-      return handler.write(&device, cmd, iovecs, count, command.data.size(),
-                           static_cast<off_t>(offset));
+      command.cmd.done = on_verify_write_done;
+      return start_transfer(device, command, device.handler->write);
+    case 0x35:
     case 0x91:
-      return handler.flush(&device, cmd);
+      return device.handler->flush(&device, &command.cmd);
     case 0x42:
       return start_unmap(device, command);
+    case 0x41:
     case 0x93:
-      // The daemon would discard here, without a look at the block.
-      if ((cdb[1] & 0x08) != 0) return TCMU_STS_HW_ERR;
-      return handler.writesame(&device, cmd, offset, big_endian(cdb + 10, 4) * device.block_bytes,
-                               iovecs, count);
+      return start_write_same(device, command);
     case 0x89:
-      return handler.caw(&device, cmd, offset, command.data.size() / 2, iovecs, count);
+      return start_compare_and_write(device, command);
     default:
       return TCMU_STS_NOT_HANDLED;
   }
 }
 
-void lay_out(Command& command) {
-  constexpr std::size_t kPiece = 4096;
-  for (std::size_t at = 0; at < command.data.size(); at += kPiece) {
-    command.iovecs.push_back(
-        {command.data.data() + at, std::min(kPiece, command.data.size() - at)});
-  }
+void prepare(Command& command) {
   command.lib.cdb = command.cdb.data();
   command.lib.iovec = command.iovecs.data();
   command.lib.iov_cnt = command.iovecs.size();
@@ -208,6 +307,13 @@ void wait_for_end(Command& command) {
 
 }  // namespace
 
+std::size_t cdb_bytes(std::uint8_t opcode) {
+  constexpr std::array<std::size_t, 8> kByGroup{6, 10, 10, 0, 16, 12, 0, 0};
+  return kByGroup[opcode >> 5];
+}
+
+tcmur_handler* start_handler(int (*init)()) { return init() == 0 ? registered_handler : nullptr; }
+
 tcmur_handler* load_handler(const std::string& path) {
   void* const plugin = ::dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (plugin == nullptr) {
@@ -215,11 +321,11 @@ tcmur_handler* load_handler(const std::string& path) {
     return nullptr;
   }
   auto* const init = reinterpret_cast<int (*)()>(::dlsym(plugin, "handler_init"));
-  if (init == nullptr || init() != 0) {
+  tcmur_handler* const handler = init != nullptr ? start_handler(init) : nullptr;
+  if (handler == nullptr) {
     std::fprintf(stderr, "%s: handler_init is missing or failed\n", path.c_str());
-    return nullptr;
   }
-  return registered_handler;
+  return handler;
 }
 
 std::vector<std::string> take_log() {
@@ -279,13 +385,12 @@ int HostLun::reconfigure_write_cache(bool on) {
 
 const HostAttributes& HostLun::attributes() const { return device_->attributes; }
 
-Reply HostLun::execute(const Bytes& cdb, const Bytes& data_out, std::size_t data_in) {
+Reply HostLun::execute(const Bytes& cdb, const std::vector<iovec>& buffers) {
   Command command;
   command.device = device_.get();
   command.cdb = cdb;
-  command.data = data_out;
-  if (data_in > 0) command.data.assign(data_in, 0xdd);
-  lay_out(command);
+  command.iovecs = buffers;
+  prepare(command);
 
   int status = device_->handler->handle_cmd(device_.get(), &command.cmd);
   const bool answered = status != TCMU_STS_NOT_HANDLED;
@@ -300,7 +405,19 @@ Reply HostLun::execute(const Bytes& cdb, const Bytes& data_out, std::size_t data
   reply.status = status;
   reply.completions = command.completions;
   std::memcpy(reply.sense.data(), command.lib.sense_buf, reply.sense.size());
-  if (data_in > 0) reply.data = std::move(command.data);
+  return reply;
+}
+
+Reply HostLun::execute(const Bytes& cdb, const Bytes& data_out, std::size_t data_in) {
+  constexpr std::size_t kPiece = 4096;
+  Bytes data = data_out;
+  if (data_in > 0) data.assign(data_in, 0xdd);
+  std::vector<iovec> buffers;
+  for (std::size_t at = 0; at < data.size(); at += kPiece) {
+    buffers.push_back({data.data() + at, std::min(kPiece, data.size() - at)});
+  }
+  Reply reply = execute(cdb, buffers);
+  if (data_in > 0) reply.data = std::move(data);
   return reply;
 }
 

@@ -3,6 +3,7 @@
 // so that a dlopened handler_clone.so finds the symbols.
 //
 // What it copies from the daemon: the order handle_cmd, then callouts; completion through `done`;
+// the checks of lengths and addresses, and those that it lacks;
 // compound commands that call the handler again from inside tcmur_cmd_complete (WRITE VERIFY);
 // UNMAP with a command of its own for each descriptor, whose errors are lost; a sense buffer full
 // of garbage.
@@ -25,6 +26,12 @@ using Bytes = std::vector<std::uint8_t>;
 // dlopens the plugin as the daemon does, calls handler_init, returns what it registered; null and a
 // message on stderr when that fails. Once a process.
 tcmur_handler* load_handler(const std::string& path);
+
+// The same for a plugin that is linked into the program: `init` is its handler_init.
+tcmur_handler* start_handler(int (*init)());
+
+// How long a command block with this operation code is; 0: libtcmu drops such commands.
+std::size_t cdb_bytes(std::uint8_t opcode);
 
 // What the handler wrote to the runner's log since the last call.
 std::vector<std::string> take_log();
@@ -72,6 +79,9 @@ class HostLun {
   int reconfigure_write_cache(bool on);
   const HostAttributes& attributes() const;
 
+  // One command, start to end, its data in the caller's own memory and pieces. `cdb` has
+  // cdb_bytes() bytes. Waits as below.
+  Reply execute(const Bytes& cdb, const std::vector<iovec>& buffers);
   // One command, start to end. Data travels in pieces of at most 4 KiB, as a fragmented data area
   // has them; waits at most 60 s, then aborts the test program: a lost command is a bug.
   Reply execute(const Bytes& cdb, const Bytes& data_out = {}, std::size_t data_in = 0);

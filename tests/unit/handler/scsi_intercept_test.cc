@@ -49,12 +49,17 @@ TEST(ScsiIntercept, commands_the_runner_does_wrong_are_refused) {
 }
 
 TEST(ScsiIntercept, reads_and_writes_are_left_alone) {
-  for (const std::uint8_t opcode : Codes{0x28, 0x88, 0x2a, 0x8a, 0x42, 0x89, 0x35, 0x1a}) {
+  for (const std::uint8_t opcode : Codes{0x28, 0x88, 0x2a, 0x8a, 0x89, 0x35, 0x1a}) {
     Cdb cdb{opcode, 0x08};
     const Cdb before = cdb;
     EXPECT_EQ(judge(cdb.data()), Verdict::leave);
     EXPECT_EQ(cdb, before);
   }
+}
+
+TEST(ScsiIntercept, an_unmap_is_looked_at) {
+  Cdb cdb{0x42};
+  EXPECT_EQ(judge(cdb.data()), Verdict::parameter_list);
 }
 
 TEST(ScsiIntercept, only_the_two_pages_that_need_it_are_answered) {
