@@ -58,34 +58,42 @@ bool HostilePeer::option_reply(std::uint32_t option, std::uint32_t type, const B
   return send(reply);
 }
 
-bool HostilePeer::handshake(std::uint64_t size, bool structured, std::uint16_t flags) {
+bool HostilePeer::greet(std::uint16_t flags) {
   Bytes greeting;
   put(greeting, 0x4e42444d41474943, 8);  // NBDMAGIC
   put(greeting, 0x49484156454f5054, 8);  // IHAVEOPT
-  put(greeting, 3, 2);
+  put(greeting, flags, 2);
   bool ok = send(greeting);
   receive_number(4, ok);
-  while (ok) {
-    receive_number(8, ok);
-    const auto option = static_cast<std::uint32_t>(receive_number(4, ok));
-    Bytes data(receive_number(4, ok) & 0xffff);
-    ok = ok && receive(data.data(), data.size());
-    if (!ok) return false;
-    if (option == kOptStructured && structured) {
-      ok = option_reply(option, kAck, {});
-    } else if (option == kOptSetMetaContext && structured) {
+  return ok;
+}
+
+bool HostilePeer::next(Option& option) {
+  bool ok = true;
+  receive_number(8, ok);
+  option.code = static_cast<std::uint32_t>(receive_number(4, ok));
+  option.data.resize(receive_number(4, ok) & 0xffff);
+  return ok && receive(option.data.data(), option.data.size());
+}
+
+bool HostilePeer::handshake(std::uint64_t size, bool structured, std::uint16_t flags) {
+  bool ok = greet();
+  for (Option option; ok && next(option);) {
+    if (option.code == kOptStructured && structured) {
+      ok = option_reply(option.code, kAck, {});
+    } else if (option.code == kOptSetMetaContext && structured) {
       Bytes context;
       put(context, 7, 4);
       for (const char c : std::string("base:allocation")) context.push_back(std::uint8_t(c));
-      ok = option_reply(option, kMetaContext, context) && option_reply(option, kAck, {});
-    } else if (option == kOptGo) {
+      ok = option_reply(option.code, kMetaContext, context) && option_reply(option.code, kAck, {});
+    } else if (option.code == kOptGo) {
       Bytes info;
       put(info, 0, 2);
       put(info, size, 8);
       put(info, flags, 2);
-      return option_reply(option, kInfo, info) && option_reply(option, kAck, {});
+      return option_reply(option.code, kInfo, info) && option_reply(option.code, kAck, {});
     } else {
-      ok = option_reply(option, kUnsupported, {});
+      ok = option_reply(option.code, kUnsupported, {});
     }
   }
   return false;

@@ -17,17 +17,27 @@ namespace clonedev {
 // The script's end of one connection. Everything returns false once the peer is gone.
 class HostilePeer {
  public:
+  using Bytes = std::vector<std::uint8_t>;
   struct Request {
     std::uint16_t type = 0;
     std::uint64_t cookie = 0;
     std::uint64_t offset = 0;
     std::uint32_t length = 0;
   };
-  using Bytes = std::vector<std::uint8_t>;
 
   explicit HostilePeer(int fd) : fd_(fd) {}
 
+  struct Option {
+    std::uint32_t code = 0;
+    Bytes data;
+  };
+
   bool handshake(std::uint64_t size, bool structured, std::uint16_t flags = 0x3);
+  // The handshake, step by step.
+  bool greet(std::uint16_t flags = 3);
+  bool next(Option& option);
+  bool option_reply(std::uint32_t option, std::uint32_t type, const Bytes& payload);
+
   bool next(Request& request);
   bool send(const Bytes& bytes);
   bool simple_reply(const Request& request, std::uint32_t error, const Bytes& data);
@@ -42,7 +52,6 @@ class HostilePeer {
  private:
   bool receive(void* data, std::size_t length);
   std::uint64_t receive_number(unsigned bytes, bool& ok);
-  bool option_reply(std::uint32_t option, std::uint32_t type, const Bytes& payload);
 
   int fd_;
 };
