@@ -58,7 +58,13 @@ class World {
   std::string path() const { return folder_.path() + "/socket"; }
   const LunRegistry& registry() const { return registry_; }
   Status status() { return lun_->status(); }
-  void settle() { promise(lun_->message("disable_hydration").has_value(), "a message is taken"); }
+  // As no message of a client is likely to leave it, so that any change shows.
+  void settle() {
+    for (const char* message :
+         {"disable_hydration", "hydration_threshold 3", "hydration_batch_size 5"}) {
+      promise(lun_->message(message).has_value(), "a message is taken");
+    }
+  }
 
  private:
   ControlService::Answer answer() {
@@ -162,12 +168,12 @@ void talk(std::uint8_t choice, std::string_view text) {
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   using namespace clonedev::fuzz;
   FuzzInput input(data, size);
+  world().settle();
   for (std::size_t i = 0; i < kMostConnections && !input.empty(); ++i) {
     const std::uint8_t choice = input.byte();
     const std::string_view text = input.text(input.number(2));
-    talk(choice, text);
     ask_unprivileged(text.substr(0, std::min(text.find('\n'), kLineBytes)));
+    talk(choice, text);  // As root, if the fuzzer is.
   }
-  world().settle();
   return 0;
 }
