@@ -7,7 +7,7 @@ here=$(dirname "$(readlink -f "$0")")
 . "$here/../lab/lib.sh"
 trap 'fail "line $LINENO: $BASH_COMMAND"' ERR
 
-readonly luns=16 loaded='m01 m05 m09 m13' removed='m02 m06 m10 m14'
+readonly luns=16 loaded='m02 m06 m10 m14' removed='m01 m04 m09 m12'
 seed=${SEED:-$(date +%s)}
 dir=/mnt/clone
 names=$(printf 'm%02d ' $(seq $luns))
@@ -31,19 +31,15 @@ for name in $names; do
 done
 runner_start
 began=$(now)
-for name in $names; do
-  # Every other one is hydrated meanwhile, slowly.
-  case $name in *[02468]) live=hydration=off ;; *) live='hydration_threshold=1;hydration_batch_size=1' ;; esac
-  lines_create "$name" 8M "origin=$dir/$name.origin;dest=$dir/$name.dest;meta=$dir/$name.meta;$live"
-  lines_loopback "$name"
-done | targetcli_run "$LAB_LOG/create.log"
-all_there "created" $luns
-still=$names
 declare -A device
 for name in $names; do
-  lun_loopback_device "$name"
+  # Every other one is hydrated at once; those under load stay half there.
+  case $name in *[02468]) live=off ;; *) live=on ;; esac
+  lun_create_fast "$name" $((8 << 20)) "origin=$dir/$name.origin;dest=$dir/$name.dest;meta=$dir/$name.meta;hydration=$live"
   device[$name]=$LUN_DEV
 done
+all_there "created" $luns
+still=$names
 devices | "$here/many_luns.py" name $dir "$loaded"
 echo "ok   $luns LUNs made in $(since "$began") s, each with its name in it"
 
@@ -69,7 +65,7 @@ for round in 1 2 3; do
 done
 
 load_alive
-for name in $removed; do lines_delete "$name"; done | targetcli_run "$LAB_LOG/delete.log"
+for name in $removed; do lun_delete_fast "$name"; done
 still=$(for name in $names; do case " $removed " in *" $name "*) ;; *) echo "$name" ;; esac; done)
 all_there "removed some" $((luns - 4))
 load_alive
@@ -78,9 +74,9 @@ touch /run/stop
 for pid in "${pids[@]}"; do wait "$pid" || fail "$(cat "$LAB_LOG"/model_io-*.log)"; done
 echo "ok   4 removed while 4 carried I/O: $(cat "$LAB_LOG"/model_io-*.log | awk '{ n += $1 } END { print n }') commands, no error"
 
-for name in $still; do "$CLONECTL" message "$name" enable_hydration && "$CLONECTL" message "$name" hydration_threshold 512; done
+for name in $still; do "$CLONECTL" message "$name" enable_hydration; done
 for name in $still; do "$CLONECTL" wait "$name" --timeout 120; done
-for name in $still; do lines_delete "$name"; done | targetcli_run "$LAB_LOG/delete.log"
+for name in $still; do lun_delete_fast "$name"; done
 all_there "removed all" 0
 runner_stop 60
 for name in $still; do
