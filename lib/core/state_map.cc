@@ -126,6 +126,15 @@ bool StateMap::all(BlockRange range, BlockState state) const {
   return first.state == state && first.blocks == range;
 }
 
+std::optional<StateRoom> StateMap::make_room(BlockRange range) {
+  StateRoom room(pages_);
+  const BlockRange touched = pages_of(range);
+  if (touched.empty()) return room;
+  if (!room.add(touched.first)) return std::nullopt;
+  if (touched.count > 1 && !room.add(touched.end() - 1)) return std::nullopt;
+  return room;
+}
+
 bool StateMap::set(BlockRange range, BlockState state) {
   assert(range.end() <= geometry_.blocks());
   const BlockRange touched = pages_of(range);

@@ -10,12 +10,14 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "clonedev/status.h"
 #include "core/block_state.h"
 #include "core/geometry.h"
 #include "core/state_pages.h"
+#include "core/state_room.h"
 
 namespace clonedev {
 
@@ -40,6 +42,9 @@ class StateMap {
 
   // False: no room for a page; nothing changed.
   [[nodiscard]] bool set(BlockRange range, BlockState state);
+  // While the room lasts, set() of exactly this range, or of parts of it when it touches no more
+  // than two pages, cannot fail. Nothing: no room for a page.
+  [[nodiscard]] std::optional<StateRoom> make_room(BlockRange range);
 
   BlockCounts counts() const;
   // Regions none of whose blocks needs the origin.

@@ -33,6 +33,10 @@ class StatePages {
   // Makes memory for the words of a page, filled with `fill`, without yet changing its kind.
   // False: there is no room (a full tmpfs); nothing changed.
   virtual bool allocate(std::size_t page, std::uint64_t fill) = 0;
+  // Makes memory for the words of a page, whatever its kind, and keeps it until as many calls of
+  // release(): allocate() cannot fail meanwhile. False: there is no room; nothing changed.
+  virtual bool reserve(std::size_t page) = 0;
+  virtual void release(std::size_t page) = 0;
   // Publishes the kind; a change away from `mixed` gives the memory of the words back.
   virtual void set_kind(std::size_t page, PageKind kind) = 0;
 };
@@ -45,6 +49,8 @@ class HeapStatePages final : public StatePages {
   PageKind kind(std::size_t page) const override { return kinds_[page]; }
   Words words(std::size_t page) override { return *words_[page]; }
   bool allocate(std::size_t page, std::uint64_t fill) override;
+  bool reserve(std::size_t) override { return true; }
+  void release(std::size_t) override {}
   void set_kind(std::size_t page, PageKind kind) override;
 
  private:

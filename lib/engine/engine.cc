@@ -15,6 +15,8 @@ namespace {
 using std::chrono::milliseconds;
 
 constexpr auto kCommitPeriod = std::chrono::seconds(1);
+constexpr auto kFirstWord = std::chrono::seconds(5);  // Of a close that has to wait.
+constexpr auto kNextWord = std::chrono::seconds(60);
 // The kernel's cmd_time_out: nothing older is executed again after a restart of the daemon.
 constexpr auto kReplayTime = std::chrono::seconds(30);
 constexpr std::uint64_t kLargestCompare = 64 << 10;
@@ -27,6 +29,10 @@ std::vector<iovec> zeroes(std::uint64_t length) {
     list.push_back({zero_block, static_cast<std::size_t>(std::min(length, kBlockSize))});
   }
   return list;
+}
+
+Error live_map_full() {
+  return {make_error_code(Errc::live_map_full), "the live map's tmpfs is full: make it larger"};
 }
 
 Hydrator::Tuning tuning_of(const Options& options) {
@@ -63,6 +69,26 @@ void Engine::start() {
 }
 
 Task<Result<>> Engine::stop() {
+  Task<> saying = say_what_stop_waits_for();
+  auto outcome = co_await stop_now();
+  stopped_.set();
+  co_await std::move(saying);
+  co_return outcome;
+}
+
+Task<> Engine::say_what_stop_waits_for() {
+  for (auto pause = kFirstWord;; pause = kNextWord) {
+    const auto until = parts_.scheduler.now() + pause;
+    const bool stopped = co_await stopped_.wait_until(until);
+    if (stopped) co_return;
+    log_line(LOG_WARNING,
+             "closing waits for the destination or the metadata device, which do not answer; "
+             "{} commands are under way",
+             gate_.count());
+  }
+}
+
+Task<Result<>> Engine::stop_now() {
   stopping_.set();
   tick_soon_.set();
   // The hydrator learns of it before its origin goes, and ends when its reads have.
@@ -227,7 +253,10 @@ Task<Result<>> Engine::write_loaded(Extent extent, std::span<const iovec> data, 
 
 Task<Result<>> Engine::write_planned(const WritePlan& plan, Extent extent,
                                      std::span<const iovec> data, EdgeBlocks& edges) {
-  parts_.metadata.forget_copied(geometry_.touched(extent));
+  const BlockRange blocks = geometry_.touched(extent);
+  parts_.metadata.forget_copied(blocks);
+  const auto room = room_for(blocks);
+  if (!room) co_return fail(room.error());
   Result<> outcome;
   if (plan.direct()) {
     const std::vector<iovec> list =
@@ -236,7 +265,7 @@ Task<Result<>> Engine::write_planned(const WritePlan& plan, Extent extent,
   } else {
     outcome = co_await write_filled(plan, extent, data, edges);
   }
-  if (outcome) outcome = mark_written(geometry_.touched(extent));
+  if (outcome) mark_written(*room, blocks);
   co_return outcome;
 }
 
@@ -294,14 +323,21 @@ Task<Result<>> Engine::fill_edge(Edge edge, EdgeBlocks::Side side, EdgeBlocks& e
   co_return Result<>{};
 }
 
-Result<> Engine::mark_written(BlockRange blocks) {
+// None is needed, and none taken, where the states are there already.
+Result<StateRoom> Engine::room_for(BlockRange blocks) {
   MetadataStore& metadata = parts_.metadata;
-  if (!metadata.map().all(blocks, BlockState::destination) &&
-      !metadata.set(blocks, BlockState::destination, Cause::written)) {
-    return fail(Errc::live_map_full, "the live map's tmpfs is full: make it larger");
+  const bool there = metadata.map().all(blocks, BlockState::destination);
+  auto room = metadata.make_room(there ? BlockRange{} : blocks);
+  if (!room) return fail(live_map_full());
+  return std::move(*room);
+}
+
+void Engine::mark_written(const StateRoom& room, BlockRange blocks) {
+  MetadataStore& metadata = parts_.metadata;
+  if (!metadata.map().all(blocks, BlockState::destination)) {
+    metadata.set(room, blocks, BlockState::destination, Cause::written);
   }
   metadata.note_written(blocks);
-  return {};
 }
 
 // What was acknowledged is durable at once with FUA, and always without a write cache.
@@ -347,7 +383,7 @@ Task<Result<>> Engine::zero_blocks(BlockRange blocks, Zeroing how) {
     co_return zeroed;
   }
   if (!parts_.metadata.set(blocks, BlockState::zero, Cause::written)) {
-    co_return fail(Errc::live_map_full, "the live map's tmpfs is full: make it larger");
+    co_return fail(live_map_full());
   }
   if (deallocate) {
     auto discarded = co_await parts_.destination.discard(extent);
@@ -403,14 +439,16 @@ Task<Result<>> Engine::compare_and_write_now(Extent extent, std::span<const iove
     error.detail = static_cast<std::uint64_t>(differ.in1 - place.begin());
     co_return fail(std::move(error));
   }
+  parts_.metadata.forget_copied(blocks);
+  const auto room = room_for(blocks);
+  if (!room) co_return fail(room.error());
   // Remembered before it can land: a kill in between must not lose the knowledge of a success.
   parts_.metadata.remember_caw(extent.offset, expected_hash, wanted_hash);
-  parts_.metadata.forget_copied(blocks);
   std::ranges::copy(wanted, place.begin());
   const iovec whole = to_iovec(content.span());
   const std::span<const iovec> list(&whole, 1);
   auto written = co_await parts_.destination.write(aligned.offset, list);
-  if (written) written = mark_written(blocks);
+  if (written) mark_written(*room, blocks);
   co_return written;
 }
 

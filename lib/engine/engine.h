@@ -46,7 +46,8 @@ class Engine {
 
   // Begins hydration and the periodic commit.
   void start();
-  // Stops hydration, ends waits for the origin, waits for everything under way (I12), commits.
+  // Stops hydration, ends waits for the origin, waits for everything under way (I12), however long
+  // the devices take, and says in the log that it does; commits.
   Task<Result<>> stop();
 
   Task<Result<>> read(Extent extent, std::span<const iovec> data);
@@ -77,7 +78,9 @@ class Engine {
   // Copies into `bytes`, the content of `block`, what `data`, the content of `extent`, has of it.
   static void overlay(Extent extent, std::span<const iovec> data, Extent block,
                       std::span<std::byte> bytes);
-  Result<> mark_written(BlockRange blocks);
+  // To be taken under the entry, before the data are written.
+  Result<StateRoom> room_for(BlockRange blocks);
+  void mark_written(const StateRoom& room, BlockRange blocks);
   Task<Result<>> settle(Result<> outcome, bool fua);
   Task<Result<>> zero_blocks(BlockRange blocks, Zeroing how);
   Task<Result<>> compare_and_write_now(Extent extent, std::span<const iovec> data);
@@ -86,6 +89,8 @@ class Engine {
   Result<> counted(Result<> outcome);
   void failed(const Error& error);
   Task<> tick();
+  Task<Result<>> stop_now();
+  Task<> say_what_stop_waits_for();
   Task<> finish();
   bool all_on_destination() const;
 
@@ -97,6 +102,7 @@ class Engine {
   InFlight in_flight_;
   Gate gate_;
   Event stopping_;
+  Event stopped_;
   Event tick_soon_;
   Committer committer_;
   Fetcher fetcher_;

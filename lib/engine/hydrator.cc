@@ -28,6 +28,8 @@ Scheduler::Duration longer(Scheduler::Duration pause) {
   return std::clamp<Scheduler::Duration>(pause * 2, kFirstPause, kLongestPause);
 }
 
+Error live_map_full() { return {make_error_code(Errc::live_map_full), "the live map is full"}; }
+
 bool is_zero(std::span<const std::byte> bytes) {
   return bytes.empty() || (bytes[0] == std::byte{0} &&
                            std::memcmp(bytes.data(), bytes.data() + 1, bytes.size() - 1) == 0);
@@ -304,6 +306,8 @@ Task<Result<>> Hydrator::write_back(BlockRange blocks, std::span<std::byte> data
 
 Task<Result<>> Hydrator::write_run(BlockRange blocks, std::span<std::byte> data) {
   const Geometry& geometry = map().geometry();
+  const auto room = parts_.metadata.make_room(blocks);
+  if (!room) co_return fail(live_map_full());
   while (!blocks.empty()) {
     const std::uint64_t zero = leading_blocks(data, true);
     std::uint64_t count = zero;
@@ -322,9 +326,7 @@ Task<Result<>> Hydrator::write_run(BlockRange blocks, std::span<std::byte> data)
       go_on();
     }
     const BlockState state = as_zero ? BlockState::zero : BlockState::copied;
-    if (!parts_.metadata.set(part, state, Cause::copied)) {
-      co_return fail(Errc::live_map_full, "the live map is full");
-    }
+    parts_.metadata.set(*room, part, state, Cause::copied);
     rate_.add(extent.length);
     data = data.subspan(extent.length);
     blocks = {part.end(), blocks.end() - part.end()};
@@ -340,7 +342,7 @@ Task<Result<>> Hydrator::mark_hole(BlockRange blocks) {
     const StateRun run = map().run(left);
     if (run.state == BlockState::origin &&
         !parts_.metadata.set(run.blocks, BlockState::zero, Cause::copied)) {
-      co_return fail(Errc::live_map_full, "the live map is full");
+      co_return fail(live_map_full());
     }
     left = {run.blocks.end(), left.end() - run.blocks.end()};
   }
@@ -356,12 +358,12 @@ Task<Result<>> Hydrator::make_plain(BlockRange blocks) {
     const StateRun run = map().run(left);
     left = {run.blocks.end(), left.end() - run.blocks.end()};
     if (run.state != BlockState::zero) continue;
+    const auto room = parts_.metadata.make_room(run.blocks);
+    if (!room) co_return fail(live_map_full());
     auto zeroed = co_await parts_.destination.zero(geometry.bytes(run.blocks), tuning_.deallocate);
     if (!zeroed) co_return zeroed;
     go_on();
-    if (!parts_.metadata.set(run.blocks, BlockState::destination, Cause::copied)) {
-      co_return fail(Errc::live_map_full, "the live map is full");
-    }
+    parts_.metadata.set(*room, run.blocks, BlockState::destination, Cause::copied);
     rate_.add(geometry.bytes(run.blocks).length);
   }
   co_return Result<>{};

@@ -150,6 +150,10 @@ Task<Result<std::unique_ptr<MetadataStore>>> MetadataStore::attach(BlockDevice& 
     collapse(map, geometry);
   }
 
+  if (map.needs_check() && !superblock.needs_check) {
+    superblock.needs_check = true;
+    superblock.reason = "an earlier failure that could not be written to the metadata";
+  }
   Parts parts{std::move(*live), std::move(durable), std::move(*table)};
   std::unique_ptr<MetadataStore> store(
       new MetadataStore(device, std::move(superblock), std::move(parts)));

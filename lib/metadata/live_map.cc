@@ -19,7 +19,7 @@ namespace clonedev {
 struct LiveMap::Header {
   std::array<char, 8> magic;
   std::uint32_t version;
-  std::uint32_t reserved0;
+  std::uint32_t needs_check;
   Id uuid;
   std::array<Id, 2> attach_ids;
   std::uint64_t pages;
@@ -187,9 +187,27 @@ StatePages::Words LiveMap::words(std::size_t page) {
   return Words(reinterpret_cast<std::uint64_t*>(slot), kWordsPerPage);
 }
 
-bool LiveMap::allocate(std::size_t page, std::uint64_t fill) {
+// To a page that is not mixed.
+bool LiveMap::give_memory(std::size_t page) {
+  if (idle_.contains(page)) return true;
   if (!allocate_range(fd_, base_of(pages_) + page * kPageBytes, kPageBytes)) return false;
   idle_.insert(page);
+  return true;
+}
+
+bool LiveMap::reserve(std::size_t page) {
+  if (kind(page) != PageKind::mixed && !give_memory(page)) return false;
+  ++reserved_[page];
+  return true;
+}
+
+void LiveMap::release(std::size_t page) {
+  const auto it = reserved_.find(page);
+  if (--it->second == 0) reserved_.erase(it);
+}
+
+bool LiveMap::allocate(std::size_t page, std::uint64_t fill) {
+  if (!give_memory(page)) return false;
   for (std::uint64_t& word : words(page)) {
     std::atomic_ref(word).store(fill, std::memory_order_relaxed);
   }
@@ -207,11 +225,16 @@ void LiveMap::set_kind(std::size_t page, PageKind kind) {
 }
 
 void LiveMap::reclaim() {
-  while (!idle_.empty()) {
-    const std::size_t first = *idle_.begin();
+  const auto kept = [this](std::size_t page) { return reserved_.contains(page); };
+  for (auto it = idle_.begin(); it != idle_.end();) {
+    if (kept(*it)) {
+      ++it;
+      continue;
+    }
+    const std::size_t first = *it;
     std::size_t end = first;
-    while (!idle_.empty() && *idle_.begin() == end) {
-      idle_.erase(idle_.begin());
+    while (it != idle_.end() && *it == end && !kept(end)) {
+      it = idle_.erase(it);
       ++end;
     }
     // If this fails, the memory stays allocated, which is harmless.
@@ -253,6 +276,10 @@ bool LiveMap::caw_done_before(std::uint64_t offset, std::uint64_t compare_hash,
   earlier_caws_.erase(it);
   return true;
 }
+
+void LiveMap::set_needs_check(bool on) { publish(header().needs_check, std::uint32_t{on}); }
+
+bool LiveMap::needs_check() const { return observe(header().needs_check) != 0; }
 
 void LiveMap::remove() { unlink(path_.c_str()); }
 

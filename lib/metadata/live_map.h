@@ -1,7 +1,8 @@
 // The live map: the states of all blocks, and the last COMPARE AND WRITEs, in a shared mapping of
 // a file on tmpfs. It survives the death of the process, not of the machine (I13).
 //
-//   unit 0      header: magic, version, clone, two attach ids, pages, COMPARE AND WRITE memory
+//   unit 0      header: magic, version, needs_check, clone, two attach ids, pages, COMPARE AND
+//               WRITE memory
 //   units 1..   one byte for the kind of each page
 //   then        a slot of 4 KiB for each page; only those of mixed pages take memory
 //
@@ -10,11 +11,12 @@
 // with fallocate() before it is touched, so a full tmpfs is an answer and never a SIGBUS.
 //
 // Slots of pages that became uniform stay allocated until reclaim(): another thread may be
-// looking at a word of one at that moment.
+// looking at a word of one at that moment. Reserved ones stay longer.
 //
 // Thread: one writer; kind() and words() of mixed pages may be read by any thread.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <set>
 #include <string>
@@ -45,6 +47,8 @@ class LiveMap final : public StatePages {
   PageKind kind(std::size_t page) const override;
   Words words(std::size_t page) override;
   bool allocate(std::size_t page, std::uint64_t fill) override;
+  bool reserve(std::size_t page) override;
+  void release(std::size_t page) override;
   void set_kind(std::size_t page, PageKind kind) override;
   // Gives the memory of pages that are not mixed any more back.
   void reclaim();
@@ -59,6 +63,10 @@ class LiveMap final : public StatePages {
   // Whether one of the last 64 of an earlier process was this one. Each counts once in a process.
   // Meant for a command that would fail now, while the ring is executed again after a restart.
   bool caw_done_before(std::uint64_t offset, std::uint64_t compare_hash, std::uint64_t write_hash);
+
+  // Something failed that may not be in the superblock: it survives the process here.
+  void set_needs_check(bool on);
+  bool needs_check() const;
 
   // Removes the file; the mapping lives on until the destructor.
   void remove();
@@ -83,12 +91,14 @@ class LiveMap final : public StatePages {
   void read_caws();
   Header& header() const;
   std::uint8_t& kind_byte(std::size_t page) const;
+  bool give_memory(std::size_t page);
 
   std::string path_;
   int fd_;
   std::size_t pages_;
   std::byte* memory_ = nullptr;
-  std::set<std::size_t> idle_;  // Not mixed, but with memory.
+  std::set<std::size_t> idle_;                // Not mixed, but with memory.
+  std::map<std::size_t, unsigned> reserved_;  // How often.
   std::uint64_t next_caw_ = 1;
   std::vector<Caw> earlier_caws_;
 };

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cassert>
+#include <cstdlib>
 #include <utility>
 
 namespace clonedev {
@@ -18,6 +19,11 @@ MetadataStore::MetadataStore(BlockDevice& device, Superblock superblock, Parts p
   if (superblock_.needs_check) {
     failure_ = Error{make_error_code(Errc::needs_check), superblock_.reason};
   }
+}
+
+// Data without their state would be lost: better that the daemon dies, which loses nothing.
+void MetadataStore::set(const StateRoom&, BlockRange blocks, BlockState state, Cause cause) {
+  if (!set(blocks, state, cause)) std::abort();
 }
 
 bool MetadataStore::set(BlockRange blocks, BlockState state, Cause cause) {
@@ -137,6 +143,7 @@ tl::unexpected<Error> MetadataStore::refuse() const {
 
 Task<Result<>> MetadataStore::set_needs_check(std::string reason) {
   if (!failure_) failure_ = Error{make_error_code(Errc::needs_check), reason};
+  live_->set_needs_check(true);
   Superblock next = superblock_;
   next.needs_check = true;
   next.reason = std::move(reason);
@@ -151,6 +158,7 @@ Task<Result<>> MetadataStore::clear_needs_check() {
   next.reason.clear();
   auto outcome = co_await put_superblock(std::move(next));
   if (!outcome) co_return outcome;
+  live_->set_needs_check(false);
   failure_.reset();
   co_return outcome;
 }

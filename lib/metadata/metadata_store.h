@@ -51,8 +51,13 @@ class MetadataStore {
   const StateMap& map() const { return map_; }
   const Superblock& superblock() const { return superblock_; }
 
-  // To be called when the data is where the state says. False: the live map is full; nothing
-  // changed.
+  // Whoever writes data takes room for their states first (StateMap::make_room()).
+  [[nodiscard]] std::optional<StateRoom> make_room(BlockRange blocks) {
+    return map_.make_room(blocks);
+  }
+  // To be called when the data is where the state says.
+  void set(const StateRoom& room, BlockRange blocks, BlockState state, Cause cause);
+  // For states that need no data. False: the live map is full; nothing changed.
   [[nodiscard]] bool set(BlockRange blocks, BlockState state, Cause cause);
   // The bytes of these blocks on the destination are about to change: what is `copied` becomes
   // `destination`. Called before they do, so that no mark outlives what it says. Nothing is lost
@@ -71,7 +76,8 @@ class MetadataStore {
   // destination that had ended. With nothing dirty it is just the destination's flush.
   Task<Result<>> commit(BlockDevice& destination);
 
-  // Also stops commits when it cannot be written.
+  // Also stops commits when it cannot be written; the next process learns of it either way, if the
+  // machine stays up.
   Task<Result<>> set_needs_check(std::string reason);
   Task<Result<>> clear_needs_check();
   // Commits are refused.

@@ -15,18 +15,8 @@ namespace {
 // File systems and volume managers that keep clear of the first sectors still sign within this.
 constexpr std::uint64_t kHeadUnits = 32;
 
-using Head = std::vector<Unit>;
+using Head = SuperblockHead;
 using MaybeSuperblock = Result<std::optional<Superblock>>;
-
-Task<Result<Head>> read_head(BlockDevice& device) {
-  Head head(std::min(device.size() / kUnitBytes, kHeadUnits));
-  std::vector<UnitTransfer> transfers;
-  for (std::size_t i = 0; i < head.size(); ++i) transfers.push_back({i, &head[i]});
-  if (auto outcome = co_await read_units(device, transfers); !outcome) {
-    co_return fail(outcome.error());
-  }
-  co_return head;
-}
 
 bool all_zero(const Unit& unit) {
   return std::all_of(unit.bytes.begin(), unit.bytes.end(),
@@ -96,14 +86,28 @@ MaybeSuperblock choose(const Head& head, const BlockDevice& device) {
   return check_device(std::move(found[0]), device);
 }
 
-Task<Result<>> write_head(BlockDevice& device, std::vector<Unit>& head) {
+std::vector<UnitTransfer> transfers_of(Head& head) {
   std::vector<UnitTransfer> transfers;
   for (std::size_t i = 0; i < head.size(); ++i) transfers.push_back({i, &head[i]});
-  if (auto outcome = co_await write_units(device, transfers); !outcome) co_return outcome;
-  co_return co_await flush_units(device);
+  return transfers;
 }
 
 }  // namespace
+
+Task<Result<SuperblockHead>> read_head(BlockDevice& device) {
+  Head head(std::min(device.size() / kUnitBytes, kHeadUnits));
+  const std::vector<UnitTransfer> transfers = transfers_of(head);
+  if (auto outcome = co_await read_units(device, transfers); !outcome) {
+    co_return fail(outcome.error());
+  }
+  co_return head;
+}
+
+Task<Result<>> write_head(BlockDevice& device, SuperblockHead& head) {
+  const std::vector<UnitTransfer> transfers = transfers_of(head);
+  if (auto outcome = co_await write_units(device, transfers); !outcome) co_return outcome;
+  co_return co_await flush_units(device);
+}
 
 Task<MaybeSuperblock> read_superblock(BlockDevice& device) {
   auto head = co_await read_head(device);
@@ -138,7 +142,7 @@ Task<Result<>> format(BlockDevice& device, Superblock superblock) {
   }
   // No old slot may be left that a crash could bring back beside a new one.
   if (auto outcome = co_await flush_units(device); !outcome) co_return outcome;
-  std::vector<Unit> zeroes(std::min(superblock.units, kHeadUnits));
+  Head zeroes(std::min(superblock.units, kHeadUnits));
   if (auto outcome = co_await write_head(device, zeroes); !outcome) co_return outcome;
   if (auto outcome = co_await write_superblock(device, superblock); !outcome) co_return outcome;
   superblock.sequence = 2;

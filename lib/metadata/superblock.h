@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "core/block_state.h"
 #include "io/block_device.h"
@@ -18,6 +19,8 @@
 #include "metadata/layout.h"
 
 namespace clonedev {
+
+struct Unit;
 
 // Says what a subtree holds: one state everywhere, or which unit says more.
 struct PageRef {
@@ -68,6 +71,12 @@ Task<Result<std::optional<Superblock>>> read_superblock(BlockDevice& device);
 
 // Writes it to the slot of its sequence and flushes.
 Task<Result<>> write_superblock(BlockDevice& device, const Superblock& superblock);
+
+// The first 128 KiB of a device, or all there is: what format() overwrites of what it held. To put
+// it back when a creation fails later on; write_head() makes it durable.
+using SuperblockHead = std::vector<Unit>;
+Task<Result<SuperblockHead>> read_head(BlockDevice& device);
+Task<Result<>> write_head(BlockDevice& device, SuperblockHead& head);
 
 // Makes a new clone's metadata, all `origin`: name, uuid, size_bytes, region_size and identities
 // are the caller's, the rest is set here. Whatever the device held is gone. A crash leaves the old

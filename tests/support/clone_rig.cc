@@ -57,6 +57,7 @@ CloneRig::CloneRig(const CloneRig& from, MemoryDevice destination_image,
                    MemoryDevice metadata_image)
     : sim(from.config_.seed), config_(from.config_), host_(from.host_) {
   config_.options.hydration = false;  // What is found shall be what was left.
+  config_.live_dir.clear();
   origin = std::make_shared<MemoryOrigin::World>(sim);
   origin->content = from.origin->content;
   origin->identity = from.origin->identity;
@@ -76,7 +77,7 @@ CloneRig::~CloneRig() {
     metadata_slow->release();
     (void)close();
   }
-  std::filesystem::remove_all(live_dir_);
+  if (own_live_dir_) std::filesystem::remove_all(live_dir_);
 }
 
 void CloneRig::stack_devices() {
@@ -87,6 +88,11 @@ void CloneRig::stack_devices() {
 }
 
 void CloneRig::make_live_dir() {
+  if (!config_.live_dir.empty()) {
+    live_dir_ = config_.live_dir;
+    return;
+  }
+  own_live_dir_ = true;
   std::string name = "/dev/shm/clone-rig-XXXXXX";
   live_dir_ = must<std::string>(
       ::mkdtemp(name.data()) ? Result<std::string>(name) : fail(Errc::unavailable, "mkdtemp"),
@@ -178,6 +184,7 @@ std::unique_ptr<CloneRig> CloneRig::kill() const {
   std::unique_ptr<CloneRig> next(
       new CloneRig(*this, destination_disk->present(), metadata_disk->present()));
   for (const auto& file : std::filesystem::directory_iterator(live_dir_)) {
+    if (file.path().extension() != ".live") continue;
     std::filesystem::copy(file.path(), next->live_dir_ / file.path().filename());
   }
   return next;

@@ -29,6 +29,7 @@ struct RigConfig {
   Options options;
   std::uint32_t sector_size = 512;
   std::uint64_t origin_size = 0;  // 0: as large as the disk.
+  std::string live_dir;           // Where the live map lies; empty: a folder of its own.
 
   RigConfig() { options.hydration = false; }  // Until set_hydration(true).
 };
@@ -72,6 +73,7 @@ class CloneRig {
   std::unique_ptr<SlowDevice> metadata_slow;
   std::unique_ptr<FaultyDevice> destination;
   std::unique_ptr<FaultyDevice> metadata_device;
+  const std::filesystem::path& live_dir() const { return live_dir_; }
   Engine& engine() { return *engine_; }
   MetadataStore& metadata() { return *metadata_; }
   OriginLink* link() { return link_.get(); }
@@ -85,6 +87,7 @@ class CloneRig {
   RigConfig config_;
   HostIds host_;
   std::filesystem::path live_dir_;
+  bool own_live_dir_ = false;
   std::unique_ptr<BufferPool> pool_;
   std::unique_ptr<OriginLink> link_;
   std::unique_ptr<MetadataStore> metadata_;

@@ -8,7 +8,10 @@ std::uint64_t FaultyDevice::count(Kind kind) const { return counts_[kind]; }
 
 FaultyDevice::Verdict FaultyDevice::judge(Kind kind, Extent extent) {
   ++counts_[kind];
-  if (fail_all_) return {true, Effect::none, Rule{}.error};
+  if (fail_all_) {
+    ++failed_;
+    return {true, Effect::none, Rule{}.error};
+  }
   for (Rule& rule : rules_) {
     if (!(rule.kinds & kind)) continue;
     if (kind != kFlush && !rule.range.overlaps(extent)) continue;
@@ -18,6 +21,7 @@ FaultyDevice::Verdict FaultyDevice::judge(Kind kind, Extent extent) {
     }
     if (rule.times == 0) continue;
     --rule.times;
+    ++failed_;
     return {true, rule.effect, rule.error};
   }
   return {};

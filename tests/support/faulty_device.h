@@ -36,6 +36,8 @@ class FaultyDevice final : public BlockDevice {
   void fail_all(bool on) { fail_all_ = on; }
   // Operations of that kind that were asked for, failed ones too.
   std::uint64_t count(Kind kind) const;
+  // How many of all of them failed on purpose.
+  std::uint64_t failed() const { return failed_; }
 
   std::uint64_t size() const override { return lower_.size(); }
   std::uint32_t sector_size() const override { return lower_.sector_size(); }
@@ -57,6 +59,7 @@ class FaultyDevice final : public BlockDevice {
   std::vector<Rule> rules_;
   std::vector<std::uint64_t> counts_ = std::vector<std::uint64_t>(kAny + 1);
   bool fail_all_ = false;
+  std::uint64_t failed_ = 0;
 };
 
 }  // namespace clonedev

@@ -12,6 +12,7 @@ Task<Result<>> MemoryOrigin::open() {
   if (world_->delay.count()) co_await world_->scheduler.sleep_for(world_->delay);
   if (!world_->reachable) co_return fail(Errc::unavailable, "memory origin: not reachable");
   state_ = State::connected;
+  epoch_ = world_->epoch;
   ++world_->open_connections;
   co_return Result<>{};
 }
@@ -24,7 +25,7 @@ Task<Result<>> MemoryOrigin::read(std::uint64_t offset, std::span<std::byte> buf
   if (world_->delay.count()) co_await world_->scheduler.sleep_for(world_->delay);
   while (world_->hang && state_ == State::connected) co_await world_->released.wait();
   --world_->reads_under_way;
-  if (state_ != State::connected || !world_->reachable) {
+  if (state_ != State::connected || !world_->reachable || epoch_ != world_->epoch) {
     state_ = state_ == State::closed ? state_ : State::down;
     co_return fail(Errc::unavailable, "memory origin: the connection is gone");
   }

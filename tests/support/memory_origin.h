@@ -24,6 +24,7 @@ class MemoryOrigin final : public Origin {
     std::string identity = "memory:1";
     Scheduler::Duration delay{};
     bool reachable = true;  // False: connections are refused and reads fail.
+    std::uint64_t epoch = 0;  // Raised: every connection is lost, new ones can be made.
     bool hang = false;      // Reads wait until it is false (and released is woken).
     Event released;
     std::set<std::uint64_t> bad_blocks;  // Reads touching one fail with origin_read.
@@ -48,6 +49,7 @@ class MemoryOrigin final : public Origin {
  private:
   std::shared_ptr<World> world_;
   State state_ = State::connecting;
+  std::uint64_t epoch_ = 0;
 };
 
 }  // namespace clonedev

@@ -6,6 +6,7 @@
 #include <array>
 #include <cstdint>
 #include <random>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -32,15 +33,27 @@ class LimitedPages final : public StatePages {
   PageKind kind(std::size_t page) const override { return heap_.kind(page); }
   Words words(std::size_t page) override { return heap_.words(page); }
   bool allocate(std::size_t page, std::uint64_t fill) override {
+    if (reserved_.contains(page)) return heap_.allocate(page, fill);
     if (budget_ == 0) return false;
     --budget_;
     return heap_.allocate(page, fill);
+  }
+  bool reserve(std::size_t page) override {
+    if (budget_ == 0) return false;
+    --budget_;
+    reserved_.insert(page);
+    return true;
+  }
+  void release(std::size_t page) override {
+    reserved_.erase(reserved_.find(page));
+    ++budget_;
   }
   void set_kind(std::size_t page, PageKind kind) override { heap_.set_kind(page, kind); }
 
  private:
   HeapStatePages heap_;
   std::size_t budget_;
+  std::multiset<std::size_t> reserved_;
 };
 
 std::size_t pages_for(const Geometry& geometry) {

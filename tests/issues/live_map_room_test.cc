@@ -1,0 +1,68 @@
+// A write took memory for the state of its blocks only after its data had been written: when the
+// tmpfs was full by then, data lay on the destination without a state.
+
+#include <gtest/gtest.h>
+
+#include "support/clone_rig.h"
+#include "support/small_tmpfs.h"
+
+namespace clonedev {
+namespace {
+
+using std::chrono::seconds;
+
+constexpr std::uint64_t k4K = 4096;
+
+class LiveMapRoom : public testing::Test {
+ protected:
+  LiveMapRoom() : live_dir_(SmallTmpfs::mount("size=128k")) {
+    if (!live_dir_) return;
+    RigConfig config;
+    config.live_dir = live_dir_->path();
+    rig_.emplace(config);
+  }
+  void SetUp() override {
+    if (!live_dir_) GTEST_SKIP() << "mounting a tmpfs is not permitted here";
+  }
+  std::uint64_t writes() const { return rig_->destination->count(FaultyDevice::kWrite); }
+
+  std::unique_ptr<SmallTmpfs> live_dir_;
+  std::optional<CloneRig> rig_;
+};
+
+TEST_F(LiveMapRoom, a_full_live_map_is_noticed_before_data_are_written) {
+  live_dir_->fill(true);
+  const Bytes data = pattern(1, k4K);
+  const auto aligned = rig_->write(0, data);
+  const auto partial = rig_->write(3 * k4K + 512, pattern(2, 512));
+  const auto compared =
+      rig_->compare_and_write(5 * k4K, rig_->origin_bytes({5 * k4K, 512}), pattern(3, 512));
+  for (const auto& outcome : {aligned, partial, compared}) {
+    ASSERT_FALSE(outcome);
+    EXPECT_EQ(outcome.error().code, make_error_code(Errc::live_map_full));
+  }
+  rig_->set_hydration(true);
+  rig_->sim.run_for(seconds(10));
+  EXPECT_EQ(writes(), 0u) << "data went to the destination without room for their states";
+  live_dir_->fill(false);
+  EXPECT_TRUE(rig_->write(0, data));
+  rig_->hydrate_to_the_end();
+  EXPECT_EQ(*rig_->read({0, k4K}), data);
+}
+
+// A commit gives idle memory of the live map back; what a write under way counts on is not idle.
+TEST_F(LiveMapRoom, a_commit_does_not_take_the_room_of_a_write_under_way) {
+  rig_->destination_slow->hold(SlowDevice::kWrite);
+  const Bytes data = pattern(1, k4K);
+  Task<Result<>> write = rig_->begin_write(0, data);
+  rig_->sim.settle();
+  ASSERT_TRUE(rig_->sim.run(rig_->metadata().commit(*rig_->destination)));
+  live_dir_->fill(true);
+  rig_->destination_slow->release();
+  EXPECT_TRUE(rig_->sim.run(std::move(write)));
+  EXPECT_EQ(rig_->state(0), BlockState::destination);
+  EXPECT_EQ(*rig_->read({0, k4K}), data);
+}
+
+}  // namespace
+}  // namespace clonedev
