@@ -81,6 +81,7 @@ class Clone final : public CloneDevice {
 
   void begin();
   Status status_now() const;
+  void remember_sequence();
   // Runs f on the reactor and waits for what it returns.
   template <class F>
   auto ask(F f) {
@@ -94,6 +95,7 @@ class Clone final : public CloneDevice {
   BufferPool origin_pool_{kOriginPool};
   BufferPool bounce_pool_{kBouncePool};
   std::string name_;
+  std::optional<KnownClones> known_clones_;
   OpenedClone opened_;
   std::unique_ptr<Engine> engine_;
 
@@ -106,6 +108,7 @@ class Clone final : public CloneDevice {
 Result<> Clone::start(OpenRequest request) {
   name_ = request.name;
   options_ = request.options;
+  known_clones_.emplace(request.site.state_dir);
   CloneOpener opener(std::move(request), *reactor_, bounce_pool_);
   auto opened = reactor_->run([&] { return opener.open(); });
   if (!opened) return fail(opened.error());
@@ -190,9 +193,16 @@ Result<> Clone::close() {
   reactor_->stop();
   thread_.join();
   opened_.destination->drop_page_cache();
+  remember_sequence();
   engine_.reset();
   opened_ = {};  // Gives the locks up.
   return closed_;
+}
+
+void Clone::remember_sequence() {
+  opened_.record.sequence = opened_.metadata->superblock().sequence;
+  auto remembered = known_clones_->remember(name_, opened_.record);
+  if (!remembered) log_line(LOG_WARNING, "clone {}: {}", name_, remembered.error().message());
 }
 
 }  // namespace

@@ -73,9 +73,8 @@ Task<Result<OpenedClone>> CloneOpener::open() {
   const bool existing = known_ || *found == Found::ours;
   const Result<> decided = existing ? decide_existing(*found) : decide_new(*found);
   if (!decided) co_return fail(decided.error());
-  if (known_ && id_text(superblock_.uuid) != (*known)->uuid) {
-    co_return fail(Errc::foreign, sentence("metadata " + request_.options.meta +
-                                           " is of another clone than the one known by this name"));
+  if (known_) {
+    if (auto checked = check_metadata_known(**known); !checked) co_return fail(checked.error());
   }
   auto outcome = existing ? open_existing() : create();
   auto opened = co_await std::move(outcome);
@@ -112,6 +111,23 @@ Result<> CloneOpener::check_known(const std::optional<KnownClone>& known) const 
                                         " is missing: is its file system mounted? Or " + forget));
   }
   return {};
+}
+
+// An old copy of the metadata would take what was written since for the origin's.
+Result<> CloneOpener::check_metadata_known(const KnownClone& known) const {
+  const std::string meta = "metadata " + request_.options.meta;
+  if (id_text(superblock_.uuid) != known.uuid) {
+    return fail(Errc::foreign,
+                sentence(meta + " is of another clone than the one known by this name"));
+  }
+  if (superblock_.sequence >= known.sequence) return {};
+  return fail(Errc::refused,
+              sentence(meta + " is older (sequence " + std::to_string(superblock_.sequence) +
+                       ") than what this machine used last (" + std::to_string(known.sequence) +
+                       "), as a restored backup is: blocks written since would read as the "
+                       "origin's: bring the newest back, or, if destination and metadata were "
+                       "restored together, remove " +
+                       known_clones_.path(request_.name)));
 }
 
 // Origin, destination and metadata are three different things.
@@ -271,7 +287,7 @@ Task<Result<OpenedClone>> CloneOpener::create() {
   auto created = co_await create_files();
   if (created) created = co_await attach();
   if (!created) {
-    undo_creation();
+    co_await undo_creation();
     co_return fail(created.error());
   }
   co_return std::move(opened_);
@@ -295,6 +311,7 @@ Result<> CloneOpener::prepare_destination() {
   }
   if (destination_file_.size() >= request_.size_bytes) return {};
   if (!destination_file_.block_device()) {
+    destination_size_before_ = destination_file_.size();
     if (auto resized = destination_file_.resize(request_.size_bytes); !resized) return resized;
     return destination_file_.sync();
   }
@@ -305,19 +322,10 @@ Result<> CloneOpener::prepare_destination() {
 
 // A file gets all the space that any commit can need now, so that no FLUSH meets ENOSPC.
 Task<Result<>> CloneOpener::create_metadata() {
-  const std::string& path = request_.options.meta;
   const std::uint64_t size = units_for(request_.size_bytes) * kUnitBytes;
-  if (!opened_.metadata_device) {
-    std::error_code code;
-    std::filesystem::create_directories(request_.site.state_dir, code);
-    auto file = ExclusiveFile::create(path, "metadata", size);
-    if (!file) co_return fail(file.error());
-    created_metadata_ = true;
-    if (auto synced = file->sync_parent(); !synced) co_return synced;
-    opened_.metadata_device =
-        std::make_unique<FileDevice>(reactor_, bounce_, std::move(*file), size);
-  }
-  auto ready = opened_.metadata_device->grow(size);
+  auto ready = co_await open_new_metadata(size);
+  if (!ready) co_return ready;
+  ready = opened_.metadata_device->grow(size);
   if (!ready) co_return ready;
   superblock_ = new_superblock();
   auto formatted = co_await format(*opened_.metadata_device, superblock_);
@@ -325,6 +333,24 @@ Task<Result<>> CloneOpener::create_metadata() {
   const auto read = co_await read_superblock(*opened_.metadata_device);
   if (!read) co_return fail(read.error());
   superblock_ = read->value();
+  co_return Result<>{};
+}
+
+Task<Result<>> CloneOpener::open_new_metadata(std::uint64_t size) {
+  if (opened_.metadata_device) {
+    metadata_size_before_ = opened_.metadata_device->file().size();
+    auto before = co_await read_head(*opened_.metadata_device);
+    if (!before) co_return fail(before.error());
+    metadata_before_ = std::move(*before);
+    co_return Result<>{};
+  }
+  std::error_code code;
+  std::filesystem::create_directories(request_.site.state_dir, code);
+  auto file = ExclusiveFile::create(request_.options.meta, "metadata", size);
+  if (!file) co_return fail(file.error());
+  created_metadata_ = true;
+  if (auto synced = file->sync_parent(); !synced) co_return synced;
+  opened_.metadata_device = std::make_unique<FileDevice>(reactor_, bounce_, std::move(*file), size);
   co_return Result<>{};
 }
 
@@ -340,10 +366,35 @@ Superblock CloneOpener::new_superblock() const {
   return fresh;
 }
 
-// Only what this opener made a moment ago; nobody can have used it yet.
-void CloneOpener::undo_creation() {
-  if (created_destination_) ::unlink(request_.options.dest.c_str());
-  if (created_metadata_) ::unlink(request_.options.meta.c_str());
+// Only what this opener made or changed a moment ago; nobody can have used it yet.
+Task<> CloneOpener::undo_creation() {
+  std::error_code code;
+  ::unlink(LiveMap::path_of(live_dir_, superblock_.uuid).c_str());
+  if (opened_.metadata) ::unlink(known_clones_.path(request_.name).c_str());
+  if (created_metadata_) {
+    ::unlink(request_.options.meta.c_str());
+  } else if (opened_.metadata_device) {
+    co_await put_metadata_back();
+  }
+  if (created_destination_) {
+    ::unlink(request_.options.dest.c_str());
+  } else if (destination_size_before_) {
+    std::filesystem::resize_file(request_.options.dest, *destination_size_before_, code);
+  }
+}
+
+Task<> CloneOpener::put_metadata_back() {
+  if (!metadata_before_.empty()) {
+    auto written = co_await write_head(*opened_.metadata_device, metadata_before_);
+    if (!written) {
+      log_line(LOG_ERR, "clone {}: its creation failed, and metadata {} cannot be put back: {}",
+               request_.name, request_.options.meta, written.error().message());
+    }
+  }
+  if (!opened_.metadata_device->file().block_device()) {
+    std::error_code code;
+    std::filesystem::resize_file(request_.options.meta, metadata_size_before_, code);
+  }
 }
 
 // ---- both ----
@@ -364,8 +415,13 @@ Task<Result<>> CloneOpener::attach() {
       co_await MetadataStore::attach(*opened_.metadata_device, superblock_, live_dir_, host_);
   if (!store) co_return fail(store.error());
   opened_.metadata = std::move(*store);
-  const KnownClone record{id_text(superblock_.uuid), request_.options.dest, request_.options.meta};
-  auto remembered = known_clones_.remember(request_.name, record);
+  opened_.record = {id_text(superblock_.uuid), request_.options.dest, request_.options.meta,
+                    opened_.metadata->superblock().sequence};
+  auto remembered = known_clones_.remember(request_.name, opened_.record);
+  if (!remembered && known_) {  // All but the sequence is there.
+    log_line(LOG_WARNING, "clone {}: {}", request_.name, remembered.error().message());
+    co_return Result<>{};
+  }
   co_return remembered;
 }
 

@@ -13,6 +13,7 @@
 #include "clonedev/clone_device.h"
 #include "engine/known_clones.h"
 #include "io/file_device.h"
+#include "metadata/disk_format.h"
 #include "metadata/metadata_store.h"
 #include "origin/origin_link.h"
 
@@ -23,6 +24,7 @@ struct OpenedClone {
   std::unique_ptr<FileDevice> metadata_device;
   std::unique_ptr<OriginLink> origin;  // Null for a clone that is complete.
   std::unique_ptr<MetadataStore> metadata;
+  KnownClone record;  // As it is remembered; the sequence is that of now when it is closed.
 };
 
 class CloneOpener {
@@ -37,6 +39,7 @@ class CloneOpener {
 
   Result<> check_request();
   Result<> check_known(const std::optional<KnownClone>& known) const;
+  Result<> check_metadata_known(const KnownClone& known) const;
   Result<> check_distinct() const;
   Result<> look_at_host();
   Result<> open_files();
@@ -49,11 +52,13 @@ class CloneOpener {
   Task<Result<>> create_files();
   Result<> prepare_destination();
   Task<Result<>> create_metadata();
+  Task<Result<>> open_new_metadata(std::uint64_t size);
   Task<Result<>> attach();
   Result<> open_destination();
   Result<> make_link(std::optional<OriginLink::Binding> expected);
   Superblock new_superblock() const;
-  void undo_creation();
+  Task<> undo_creation();
+  Task<> put_metadata_back();
   std::string sentence(const std::string& what) const;
 
   OpenRequest request_;
@@ -64,8 +69,12 @@ class CloneOpener {
   HostIds host_;
   bool known_ = false;
   ExclusiveFile destination_file_;
+  // For undo_creation().
   bool created_destination_ = false;
   bool created_metadata_ = false;
+  std::optional<std::uint64_t> destination_size_before_;
+  std::uint64_t metadata_size_before_ = 0;
+  SuperblockHead metadata_before_;
   Superblock superblock_;
   std::string why_invalid_;
   OpenedClone opened_;

@@ -5,6 +5,7 @@
 
 #include <cctype>
 #include <cerrno>
+#include <charconv>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -14,7 +15,8 @@ namespace clonedev {
 namespace {
 
 std::string text_of(const KnownClone& clone) {
-  return "uuid=" + clone.uuid + "\ndest=" + clone.dest + "\nmeta=" + clone.meta + "\n";
+  return "uuid=" + clone.uuid + "\ndest=" + clone.dest + "\nmeta=" + clone.meta +
+         "\nsequence=" + std::to_string(clone.sequence) + "\n";
 }
 
 bool sync(const std::string& path, int flags) {
@@ -58,6 +60,9 @@ Result<std::optional<KnownClone>> KnownClones::find(const std::string& name) con
     if (key == "uuid") clone.uuid = value;
     if (key == "dest") clone.dest = value;
     if (key == "meta") clone.meta = value;
+    if (key == "sequence") {
+      std::from_chars(value.data(), value.data() + value.size(), clone.sequence);
+    }
   }
   if (clone.uuid.empty() || clone.dest.empty() || clone.meta.empty()) {
     return fail(Errc::damaged, "record " + path(name) +

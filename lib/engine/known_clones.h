@@ -5,6 +5,7 @@
 // Thread: any, one at a time.
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <string>
 
@@ -16,6 +17,9 @@ struct KnownClone {
   std::string uuid;
   std::string dest;
   std::string meta;
+  // Of the superblock, when the clone was last attached or detached here: metadata with a lower one
+  // are an old copy.
+  std::uint64_t sequence = 0;
 };
 
 class KnownClones {
