@@ -10,8 +10,8 @@
 #include <cstring>
 #include <utility>
 
-#include "io/iovecs.h"
 #include "io/block_identity.h"
+#include "io/iovecs.h"
 #include "origin/origin_samples.h"
 
 namespace clonedev {
@@ -19,6 +19,10 @@ namespace {
 
 constexpr std::uint64_t kDirectUnit = 4096;
 constexpr std::size_t kMostAtOnce = std::size_t{64} << 20;
+
+std::uint64_t nanoseconds(std::int64_t seconds, std::int64_t rest) {
+  return static_cast<std::uint64_t>(seconds) * 1'000'000'000 + static_cast<std::uint64_t>(rest);
+}
 
 bool gone(int code) { return code == ENXIO || code == ENODEV || code == ESTALE; }
 
@@ -76,8 +80,7 @@ Result<> FileOrigin::measure() {
   size_ = static_cast<std::uint64_t>(end);
   block_device_ = S_ISBLK(info.st_mode);
   device_ = info.st_rdev;
-  mtime_ns_ = static_cast<std::uint64_t>(info.st_mtim.tv_sec) * 1'000'000'000 +
-              static_cast<std::uint64_t>(info.st_mtim.tv_nsec);
+  mtime_ns_ = nanoseconds(info.st_mtim.tv_sec, info.st_mtim.tv_nsec);
   if (!block_device_) holes_.emplace(fd_, size_);
   return {};
 }
@@ -130,7 +133,22 @@ Task<Result<>> FileOrigin::read(std::uint64_t offset, std::span<std::byte> buffe
     offset += static_cast<std::uint64_t>(got);
     buffer = buffer.subspan(static_cast<std::size_t>(got));
   }
+  if (changed_in_use()) {
+    state_ = State::down;
+    co_return fail(error(Errc::unavailable, "was written while it was in use"));
+  }
   co_return Result<>();
+}
+
+// Somebody boots from the golden image: what was read may be a mixture already. Asked after each
+// read, from what the kernel knows: no server of a network file system is waited for.
+bool FileOrigin::changed_in_use() const {
+  if (block_device_) return false;
+  struct statx now {};
+  const int flags = AT_EMPTY_PATH | AT_STATX_DONT_SYNC;
+  if (::statx(fd_, "", flags, STATX_MTIME | STATX_SIZE, &now) != 0) return false;
+  return nanoseconds(now.stx_mtime.tv_sec, now.stx_mtime.tv_nsec) != mtime_ns_ ||
+         now.stx_size != size_;
 }
 
 Error FileOrigin::not_open() {

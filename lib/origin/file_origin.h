@@ -42,6 +42,7 @@ class FileOrigin final : public Origin {
   Result<> measure();
   void open_direct();
   int choose(std::uint64_t offset, iovec& piece) const;
+  bool changed_in_use() const;
   Error not_open();
   Error read_error(int result, std::uint64_t offset);
   Error error(Errc code, const std::string& what);

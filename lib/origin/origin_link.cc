@@ -18,6 +18,21 @@ constexpr unsigned kTries = 3;  // Of a read the origin answers with an error.
 constexpr milliseconds kRetryPauses[kTries - 1] = {milliseconds(50), milliseconds(250)};
 constexpr milliseconds kLookAfter(1000);
 
+constexpr const char* kMoved =
+    "bring the right one back, or rebind the clone after a deliberate move";
+// A touch, a copy and a restore do that, but so does a write; samples cannot tell.
+constexpr const char* kTouched =
+    "size and samples are the same, only the time of its last change is not: when its content is "
+    "certainly what it was, rebind the clone";
+
+// A file's identity but for its modification time.
+std::string without_time(const std::string& identity) {
+  const std::size_t begin = identity.find(";mtime=");
+  if (begin == std::string::npos) return identity;
+  const std::size_t end = std::min(identity.find(';', begin + 1), identity.size());
+  return identity.substr(0, begin) + identity.substr(end);
+}
+
 bool final_verdict(const Error& error) {
   return error.code == Errc::foreign || error.code == Errc::refused ||
          error.code == Errc::bad_config;
@@ -98,11 +113,13 @@ Task<Result<>> OriginLink::bring_up(Origin& origin) {
 Result<> OriginLink::compare(const Binding& found) {
   if (!binding_) binding_ = found;
   if (*binding_ == found) return {};
+  const bool touched = binding_->size == found.size &&
+                       without_time(binding_->identity) == without_time(found.identity);
   return fail(Errc::foreign,
               fmt::format("origin changed: {}: this clone belongs to {} ({} bytes), but found is "
-                          "{} ({} bytes): bring the right one back, or rebind the clone after a "
-                          "deliberate move",
-                          name_, binding_->identity, binding_->size, found.identity, found.size));
+                          "{} ({} bytes): {}",
+                          name_, binding_->identity, binding_->size, found.identity, found.size,
+                          touched ? kTouched : kMoved));
 }
 
 void OriginLink::publish(const std::shared_ptr<Origin>& origin) {
