@@ -214,9 +214,12 @@ Result<> Lun::reconfigure(const Options& options) {
 }
 
 Result<> Lun::close() {
-  const std::unique_lock lock(attached_mutex_);
-  if (!attached_) return {};
-  attached_ = false;
+  {
+    const std::unique_lock lock(attached_mutex_);
+    if (!attached_) return {};
+    attached_ = false;
+  }
+  // May take as long as the destination does: whoever asks for the status must not wait for that.
   Result<> closed = clone_->close();
   completer_.stop();
   return closed;

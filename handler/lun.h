@@ -51,7 +51,8 @@ class Lun {
   Result<> reconfigure(const Options& options);
   bool write_cache() const { return write_cache_; }
 
-  // Waits until nothing is in flight and the clone is detached. The runner has drained the LUN's
+  // Waits until nothing is in flight and the clone is detached; status() answers meanwhile. The
+  // runner has drained the LUN's
   // commands before, but a completer may still be on its way out of tcmur_cmd_complete: when this
   // returns no thread is inside the runner on behalf of this LUN. Idempotent.
   Result<> close();
@@ -78,7 +79,7 @@ class Lun {
   LogLimiter limiter_;
   Completer completer_;
 
-  // Shared: talking to the device outside the I/O path; exclusive: close.
+  // Shared: talking to the device outside the I/O path; exclusive: the beginning of close.
   std::shared_mutex attached_mutex_;
   bool attached_ = true;  // Guarded by attached_mutex_.
 };

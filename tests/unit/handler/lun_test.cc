@@ -6,7 +6,9 @@
 #include <algorithm>
 #include <chrono>
 #include <condition_variable>
+#include <future>
 #include <mutex>
+#include <thread>
 
 #include "support/memory_clone.h"
 #include "support/runner_host.h"
@@ -185,6 +187,23 @@ TEST_F(LunTest, closed_lun_answers_for_itself) {
   EXPECT_EQ(lun_.status().mode, CloneMode::fail);
   EXPECT_EQ(lun_.message("enable_hydration").error().code, Errc::closed);
   EXPECT_TRUE(lun_.close().has_value());
+}
+
+TEST_F(LunTest, status_answers_while_a_close_waits_for_the_device) {
+  control_->hold();
+  Bytes data(512);
+  iovec out{data.data(), data.size()};
+  Command write({0x8a, 0});
+  ASSERT_EQ(lun_.write(&write.cmd, {&out, 1}, {0, 512}), TCMU_STS_OK);
+  std::thread closing([this] { EXPECT_TRUE(lun_.close().has_value()); });
+  auto answered = std::async(std::launch::async, [this] {
+    while (lun_.status().mode != CloneMode::fail) std::this_thread::yield();
+  });
+  EXPECT_EQ(answered.wait_for(std::chrono::seconds(10)), std::future_status::ready);
+  EXPECT_EQ(write.completions, 0);
+  control_->release();
+  closing.join();
+  EXPECT_EQ(write.wait(), TCMU_STS_OK);
 }
 
 TEST(RunnerLog, long_message_becomes_several_whole_lines) {
