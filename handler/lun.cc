@@ -176,8 +176,13 @@ void Lun::on_turn(Completer::Item* item) {
 void Lun::complete(Request* request) {
   tcmur_cmd* const cmd = request->cmd;
   const int status = request->status;
-  pool_.give_back(std::unique_ptr<Request>(request));
+  std::unique_ptr<Request> done(request);
+  const bool remembered = request->operation == Operation::compare_and_write;
+  if (!remembered) pool_.give_back(std::move(done));  // The runner may go on with another command.
   tcmur_cmd_complete(device_, cmd, status);
+  if (!remembered) return;
+  clone_->answered(request);
+  pool_.give_back(std::move(done));
 }
 
 void Lun::log_failure(const Request& request, const Error& error) {

@@ -67,9 +67,14 @@ class CloneDevice {
   virtual void zero(Extent extent, Zeroing how, bool fua, Completion completion) = 0;
   virtual void flush(Completion completion) = 0;
   // `data` holds extent.length bytes to compare, then as many to write. Atomic against every
-  // other write. A difference is Errc::miscompare with the first differing byte.
+  // other write. A difference is Errc::miscompare with the first differing byte. A device that
+  // takes the place of this one after a kill lets one succeed again that had succeeded here and
+  // was not answered(): its initiator repeats it.
   virtual void compare_and_write(Extent extent, std::span<const iovec> data, bool fua,
                                  Completion completion) = 0;
+  // The initiator has the answer of the compare_and_write() with this completion context, which
+  // names no other until then. Also during and after close().
+  virtual void answered(void* context) = 0;
 
   virtual Status status() = 0;
   // Applies live keys; refuses a change of any other, naming it.

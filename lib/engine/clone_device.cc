@@ -43,6 +43,10 @@ class Clone final : public CloneDevice {
     reactor_->post([=, this] { spawn(serve_compare_and_write(extent, data, fua, completion)); });
   }
 
+  void answered(void* context) override {
+    reactor_->post([=, this] { engine_->answered(context); });
+  }
+
   Status status() override;
   Result<> reconfigure(const Options& options) override;
   Result<> message(std::string_view words) override;
@@ -67,7 +71,7 @@ class Clone final : public CloneDevice {
   }
   Task<> serve_compare_and_write(Extent extent, std::span<const iovec> data, bool fua,
                                  Completion completion) {
-    const auto outcome = co_await engine_->compare_and_write(extent, data, fua);
+    const auto outcome = co_await engine_->compare_and_write(extent, data, fua, completion.context);
     completion.done(completion.context, outcome);
   }
   Task<> serve_clear(std::promise<Result<>>* answer) {

@@ -395,16 +395,25 @@ Task<Result<>> Engine::zero_blocks(BlockRange blocks, Zeroing how) {
 
 // ---- COMPARE AND WRITE ----
 
-Task<Result<>> Engine::compare_and_write(Extent extent, std::span<const iovec> data, bool fua) {
+Task<Result<>> Engine::compare_and_write(Extent extent, std::span<const iovec> data, bool fua,
+                                         const void* who) {
   const Gate::Holder holder = gate_.enter();
   if (extent.length > kLargestCompare) {
     co_return fail(Errc::refused, "COMPARE AND WRITE of more than 64 KiB");
   }
-  auto outcome = co_await compare_and_write_now(extent, data);
+  auto outcome = co_await compare_and_write_now(extent, data, who);
   co_return co_await settle(std::move(outcome), fua);
 }
 
-Task<Result<>> Engine::compare_and_write_now(Extent extent, std::span<const iovec> data) {
+void Engine::answered(const void* who) {
+  const auto it = unanswered_.find(who);
+  if (it == unanswered_.end()) return;
+  parts_.metadata.forget_caw(it->second);
+  unanswered_.erase(it);
+}
+
+Task<Result<>> Engine::compare_and_write_now(Extent extent, std::span<const iovec> data,
+                                             const void* who) {
   const Extent aligned = geometry_.aligned(extent);
   AlignedBytes content(aligned.length);
   const BlockRange blocks = geometry_.touched(extent);
@@ -431,9 +440,13 @@ Task<Result<>> Engine::compare_and_write_now(Extent extent, std::span<const iove
   const auto differ = std::ranges::mismatch(place, expected);
   if (differ.in1 != place.end()) {
     // Executed once already, before the daemon died: it had succeeded, so it succeeds (I13).
-    if (parts_.scheduler.now() < replay_until_ && std::ranges::equal(place, wanted) &&
-        parts_.metadata.caw_done_before(extent.offset, expected_hash, wanted_hash)) {
-      co_return Result<>{};
+    if (parts_.scheduler.now() < replay_until_ && std::ranges::equal(place, wanted)) {
+      const auto serial =
+          parts_.metadata.caw_done_before(extent.offset, expected_hash, wanted_hash);
+      if (serial != 0) {
+        if (who) unanswered_[who] = serial;
+        co_return Result<>{};
+      }
     }
     Error error{make_error_code(Errc::miscompare), "the data differ"};
     error.detail = static_cast<std::uint64_t>(differ.in1 - place.begin());
@@ -443,7 +456,8 @@ Task<Result<>> Engine::compare_and_write_now(Extent extent, std::span<const iove
   const auto room = room_for(blocks);
   if (!room) co_return fail(room.error());
   // Remembered before it can land: a kill in between must not lose the knowledge of a success.
-  parts_.metadata.remember_caw(extent.offset, expected_hash, wanted_hash);
+  const auto serial = parts_.metadata.remember_caw(extent.offset, expected_hash, wanted_hash);
+  if (who) unanswered_[who] = serial;
   std::ranges::copy(wanted, place.begin());
   const iovec whole = to_iovec(content.span());
   const std::span<const iovec> list(&whole, 1);

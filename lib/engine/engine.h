@@ -16,6 +16,7 @@
 #include <functional>
 #include <span>
 #include <string>
+#include <unordered_map>
 
 #include "clonedev/clone_device.h"
 #include "core/io_plan.h"
@@ -53,7 +54,10 @@ class Engine {
   Task<Result<>> read(Extent extent, std::span<const iovec> data);
   Task<Result<>> write(Extent extent, std::span<const iovec> data, bool fua);
   Task<Result<>> zero(Extent extent, Zeroing how, bool fua);
-  Task<Result<>> compare_and_write(Extent extent, std::span<const iovec> data, bool fua);
+  // `who` names the command until answered(who), when its initiator has the answer; null: never.
+  Task<Result<>> compare_and_write(Extent extent, std::span<const iovec> data, bool fua,
+                                   const void* who = nullptr);
+  void answered(const void* who);
   Task<Result<>> flush();
 
   // Everything of Status but name and size of the pools; no I/O.
@@ -83,7 +87,7 @@ class Engine {
   void mark_written(const StateRoom& room, BlockRange blocks);
   Task<Result<>> settle(Result<> outcome, bool fua);
   Task<Result<>> zero_blocks(BlockRange blocks, Zeroing how);
-  Task<Result<>> compare_and_write_now(Extent extent, std::span<const iovec> data);
+  Task<Result<>> compare_and_write_now(Extent extent, std::span<const iovec> data, const void* who);
   Task<Result<>> load_present(Extent aligned, std::span<std::byte> content);
   Scheduler::TimePoint give_up() const;
   Result<> counted(Result<> outcome);
@@ -112,6 +116,9 @@ class Engine {
   bool plain_;
   // Until then a COMPARE AND WRITE may be one that the last process had executed already (I13).
   const Scheduler::TimePoint replay_until_;
+  // COMPARE AND WRITEs that have landed, or may have, and are not answered: what they are
+  // remembered by.
+  std::unordered_map<const void*, std::uint64_t> unanswered_;
   Status::Errors errors_;
 };
 

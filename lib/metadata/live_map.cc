@@ -248,15 +248,20 @@ void LiveMap::propose_id(const Id& next) { header().attach_ids[1] = next; }
 
 void LiveMap::confirm_id() { header().attach_ids[0] = header().attach_ids[1]; }
 
-void LiveMap::remember_caw(std::uint64_t offset, std::uint64_t compare_hash,
-                           std::uint64_t write_hash) {
+std::uint64_t LiveMap::remember_caw(std::uint64_t offset, std::uint64_t compare_hash,
+                                    std::uint64_t write_hash) {
   Caw& record = header().caws[next_caw_ % kCaws];
   publish(record.serial, std::uint64_t{0});
   publish(record.offset, offset);
   publish(record.compare_hash, compare_hash);
   publish(record.write_hash, write_hash);
   publish(record.serial, next_caw_);
-  ++next_caw_;
+  return next_caw_++;
+}
+
+void LiveMap::forget_caw(std::uint64_t serial) {
+  Caw& record = header().caws[serial % kCaws];
+  if (observe(record.serial) == serial) publish(record.serial, std::uint64_t{0});
 }
 
 void LiveMap::read_caws() {
@@ -267,14 +272,15 @@ void LiveMap::read_caws() {
   }
 }
 
-bool LiveMap::caw_done_before(std::uint64_t offset, std::uint64_t compare_hash,
-                              std::uint64_t write_hash) {
+std::uint64_t LiveMap::caw_done_before(std::uint64_t offset, std::uint64_t compare_hash,
+                                       std::uint64_t write_hash) {
   const auto it = std::find_if(earlier_caws_.begin(), earlier_caws_.end(), [&](const Caw& caw) {
     return caw.offset == offset && caw.compare_hash == compare_hash && caw.write_hash == write_hash;
   });
-  if (it == earlier_caws_.end()) return false;
+  if (it == earlier_caws_.end()) return 0;
+  const std::uint64_t serial = it->serial;
   earlier_caws_.erase(it);
-  return true;
+  return serial;
 }
 
 void LiveMap::set_needs_check(bool on) { publish(header().needs_check, std::uint32_t{on}); }

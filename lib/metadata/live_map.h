@@ -58,11 +58,16 @@ class LiveMap final : public StatePages {
   void propose_id(const Id& next);
   void confirm_id();
 
-  // A COMPARE AND WRITE has landed and is about to be acknowledged.
-  void remember_caw(std::uint64_t offset, std::uint64_t compare_hash, std::uint64_t write_hash);
-  // Whether one of the last 64 of an earlier process was this one. Each counts once in a process.
-  // Meant for a command that would fail now, while the ring is executed again after a restart.
-  bool caw_done_before(std::uint64_t offset, std::uint64_t compare_hash, std::uint64_t write_hash);
+  // A COMPARE AND WRITE is about to land; gives the number it is remembered by.
+  std::uint64_t remember_caw(std::uint64_t offset, std::uint64_t compare_hash,
+                             std::uint64_t write_hash);
+  // Its initiator has the answer: it will not come again.
+  void forget_caw(std::uint64_t serial);
+  // Which of the last 64 of an earlier process was this one, 0: none. Each counts once in a
+  // process. Meant for a command that would fail now, while initiators repeat after a restart what
+  // they were not answered.
+  std::uint64_t caw_done_before(std::uint64_t offset, std::uint64_t compare_hash,
+                                std::uint64_t write_hash);
 
   // Something failed that may not be in the superblock: it survives the process here.
   void set_needs_check(bool on);

@@ -96,10 +96,13 @@ class MetadataStore {
   std::uint64_t commits() const { return commits_; }
 
   // LiveMap's memory of COMPARE AND WRITEs.
-  void remember_caw(std::uint64_t offset, std::uint64_t compare_hash, std::uint64_t write_hash) {
-    live_->remember_caw(offset, compare_hash, write_hash);
+  std::uint64_t remember_caw(std::uint64_t offset, std::uint64_t compare_hash,
+                             std::uint64_t write_hash) {
+    return live_->remember_caw(offset, compare_hash, write_hash);
   }
-  bool caw_done_before(std::uint64_t offset, std::uint64_t compare_hash, std::uint64_t write_hash) {
+  void forget_caw(std::uint64_t serial) { live_->forget_caw(serial); }
+  std::uint64_t caw_done_before(std::uint64_t offset, std::uint64_t compare_hash,
+                                std::uint64_t write_hash) {
     return live_->caw_done_before(offset, compare_hash, write_hash);
   }
 

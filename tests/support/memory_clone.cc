@@ -117,6 +117,11 @@ class MemoryClone final : public CloneDevice {
     });
   }
 
+  void answered(void*) override {
+    const std::lock_guard lock(state().mutex);
+    state().calls.push_back({"answered", {}, false});
+  }
+
   Status status() override {
     Status status;
     status.name = "memory";

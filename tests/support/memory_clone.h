@@ -16,7 +16,8 @@ namespace clonedev::testing {
 // Shared by the test and the device, so that a test can look after the device has gone.
 struct MemoryCloneControl {
   struct Call {
-    std::string what;  // read, write, zero-keep, zero-deallocate, flush, compare_and_write
+    // read, write, zero-keep, zero-deallocate, flush, compare_and_write, answered
+    std::string what;
     Extent extent;
     bool fua = false;
   };

@@ -181,6 +181,17 @@ TEST_F(LunTest, miscompare_tells_where_and_is_not_logged) {
   EXPECT_TRUE(testing::take_log().empty());
 }
 
+// What was answered need not succeed again after a restart.
+TEST_F(LunTest, an_answered_compare_and_write_is_forgotten) {
+  Bytes both(1024);
+  iovec data{both.data(), both.size()};
+  Command command({0x89, 0});
+  ASSERT_EQ(lun_.compare_and_write(&command.cmd, {&data, 1}, {0, 512}), TCMU_STS_OK);
+  EXPECT_EQ(command.wait(), TCMU_STS_OK);
+  EXPECT_TRUE(lun_.close().has_value());
+  EXPECT_EQ(what_was_done(), (std::vector<std::string>{"compare_and_write", "answered"}));
+}
+
 TEST_F(LunTest, closed_lun_answers_for_itself) {
   EXPECT_TRUE(lun_.message("enable_hydration").has_value());
   EXPECT_TRUE(lun_.close().has_value());
