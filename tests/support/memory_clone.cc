@@ -185,9 +185,8 @@ class MemoryClone final : public CloneDevice {
   void run() {
     std::unique_lock lock(state().mutex);
     while (true) {
-      state().wake.wait(lock, [this] { return (!queue_.empty() && !state().held) || stopping_; });
-      if (queue_.empty() && stopping_) return;
-      if (queue_.empty()) continue;
+      state().wake.wait(lock, [this] { return !state().held && (!queue_.empty() || stopping_); });
+      if (queue_.empty()) return;  // Stopping.
       const Posted posted = std::move(queue_.front());
       queue_.pop_front();
       const Result<> outcome = perform(posted);

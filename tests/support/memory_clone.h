@@ -29,7 +29,7 @@ struct MemoryCloneControl {
   std::vector<std::byte> bytes(Extent extent) const;
   // The next `times` calls named `what` fail with this error and do nothing.
   void fail_next(const std::string& what, Error error, int times = 1);
-  // While held, nothing is done.
+  // While held, nothing is done, and close() waits.
   void hold();
   void release();
 
