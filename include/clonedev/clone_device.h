@@ -3,8 +3,9 @@
 // Ownership: the caller owns the device; the destructor closes it. Buffers and iovec arrays of a
 // request stay the caller's and must live until its completion is called.
 // Threads: every method may be called from any thread but the device's own reactor, where the
-// completions run; nothing may be called during or after close() but status() after it. No method but open, close, status, reconfigure and message ever waits.
-// Errors: values; nothing throws out of here.
+// completions run; nothing may be called during or after close() but status() after it. No method
+// but open, close, status, reconfigure and message ever waits. Errors: values; nothing throws out
+// of here.
 #pragma once
 
 #include <sys/uio.h>

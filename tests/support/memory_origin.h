@@ -23,9 +23,9 @@ class MemoryOrigin final : public Origin {
     std::vector<std::byte> content;
     std::string identity = "memory:1";
     Scheduler::Duration delay{};
-    bool reachable = true;  // False: connections are refused and reads fail.
+    bool reachable = true;    // False: connections are refused and reads fail.
     std::uint64_t epoch = 0;  // Raised: every connection is lost, new ones can be made.
-    bool hang = false;      // Reads wait until it is false (and released is woken).
+    bool hang = false;        // Reads wait until it is false (and released is woken).
     Event released;
     std::set<std::uint64_t> bad_blocks;  // Reads touching one fail with origin_read.
     std::vector<OriginExtent> extents;   // Empty: all data.
