@@ -86,8 +86,8 @@ class World {
 };
 
 World& world() {
-  static World* const one = new World;
-  return *one;
+  static World one;
+  return one;
 }
 
 UniqueFd connected() {
@@ -167,13 +167,20 @@ void talk(std::uint8_t choice, std::string_view text) {
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   using namespace clonedev::fuzz;
-  FuzzInput input(data, size);
+  // There is one service thread: with this answered, nothing of an earlier input is under way.
+  talk(0, "list\n");
   world().settle();
-  for (std::size_t i = 0; i < kMostConnections && !input.empty(); ++i) {
-    const std::uint8_t choice = input.byte();
-    const std::string_view text = input.text(input.number(2));
-    ask_unprivileged(text.substr(0, std::min(text.find('\n'), kLineBytes)));
-    talk(choice, text);  // As root, if the fuzzer is.
+  for (const bool as_root : {false, true}) {
+    FuzzInput input(data, size);
+    for (std::size_t i = 0; i < kMostConnections && !input.empty(); ++i) {
+      const std::uint8_t choice = input.byte();
+      const std::string_view text = input.text(input.number(2));
+      if (as_root) {
+        talk(choice, text);
+      } else {
+        ask_unprivileged(text.substr(0, std::min(text.find('\n'), kLineBytes)));
+      }
+    }
   }
   return 0;
 }

@@ -158,8 +158,8 @@ class Memory {
 };
 
 const std::string& scratch() {
-  static const ScratchFolder* const folder = new ScratchFolder;
-  return folder->path();
+  static const ScratchFolder folder;
+  return folder.path();
 }
 
 std::uint8_t origin_byte(std::uint64_t at) { return static_cast<std::uint8_t>(at / 512 * 7 + at); }
