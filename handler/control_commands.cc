@@ -70,6 +70,10 @@ std::string unknown_name(const std::string& name) {
   return control_refusal(name + ": no such clone LUN here: `list` names them all", false);
 }
 
+std::string not_open(const LunRegistry::Entry& entry) {
+  return control_refusal(entry.name + ": is not open: " + entry.reason, false);
+}
+
 std::string list(const LunRegistry& registry) {
   std::string array = "[";
   for (const LunRegistry::Entry& entry : registry.all()) {
@@ -88,14 +92,29 @@ std::string message(const LunRegistry& registry, const Words& words) {
   const std::string& name = words[1];
   const auto entry = registry.find(name);
   if (!entry) return unknown_name(name);
-  if (!entry->lun) {
-    return control_refusal(name + ": is not open: " + entry->reason, false);
-  }
+  if (!entry->lun) return not_open(*entry);
   std::string text = words[2];
   for (std::size_t i = 3; i < words.size(); ++i) text += ' ' + words[i];
   const Result<> done = entry->lun->message(text);
   if (done) return success("null");
   return control_refusal(done.error().message(), done.error().code == Errc::bad_config);
+}
+
+// A verification runs in the device; whoever wants its result asks again and again.
+std::string verify(const LunRegistry& registry, const Words& words) {
+  VerifyAction action = VerifyAction::look;
+  if (words.size() == 3) {
+    if (words[2] != "start" && words[2] != "stop") {
+      return control_refusal("verify: '" + words[2].substr(0, 40) + "': give start or stop", true);
+    }
+    action = words[2] == "start" ? VerifyAction::start : VerifyAction::stop;
+  }
+  const auto entry = registry.find(words[1]);
+  if (!entry) return unknown_name(words[1]);
+  if (!entry->lun) return not_open(*entry);
+  const auto found = entry->lun->verify(action);
+  if (found) return success(verification_json(*found));
+  return control_refusal(words[1] + ": " + found.error().message(), false);
 }
 
 }  // namespace
@@ -123,8 +142,13 @@ std::string answer_control_line(const LunRegistry& registry, std::string_view li
     if (privileged) return message(registry, words);
     return control_refusal("message: changes a LUN: only root may do that", false);
   }
-  constexpr std::string_view kForms = "give one of: list, status NAME, message NAME WORD...";
-  if (command == "list" || command == "status" || command == "message") {
+  if (command == "verify" && (words.size() == 2 || words.size() == 3)) {
+    if (privileged || words.size() == 2) return verify(registry, words);
+    return control_refusal("verify: costs the LUN time: only root may start or stop it", false);
+  }
+  constexpr std::string_view kForms =
+      "give one of: list, status NAME, message NAME WORD..., verify NAME [start|stop]";
+  if (command == "list" || command == "status" || command == "message" || command == "verify") {
     return control_refusal(command + ": wrong number of words: " + std::string(kForms), true);
   }
   return control_refusal("'" + command.substr(0, 40) + "': no such command: " + std::string(kForms),

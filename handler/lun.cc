@@ -212,6 +212,12 @@ Result<> Lun::message(std::string_view words) {
   return clone_->message(words);
 }
 
+Result<Verification> Lun::verify(VerifyAction action) {
+  const std::shared_lock lock(attached_mutex_);
+  if (!attached_) return fail(Errc::closed, name_ + ": is being removed: nothing is verified");
+  return clone_->verify(action);
+}
+
 Result<> Lun::reconfigure(const Options& options) {
   const std::shared_lock lock(attached_mutex_);
   if (!attached_) return fail(Errc::closed, name_ + ": is being removed: nothing was changed");

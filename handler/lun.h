@@ -5,7 +5,7 @@
 // called exactly once, on a completer thread; anything else that the command was not taken.
 // Thread: any, also a completer thread, since compound commands re-enter.
 //
-// status, reconfigure and message may wait for the device. Thread: any.
+// status, reconfigure, message and verify may wait for the device. Thread: any.
 #pragma once
 
 #include <cstddef>
@@ -47,6 +47,7 @@ class Lun {
 
   Status status();
   Result<> message(std::string_view words);
+  Result<Verification> verify(VerifyAction action);
   // Applies live keys; refuses a change of any other.
   Result<> reconfigure(const Options& options);
   bool write_cache() const { return write_cache_; }

@@ -17,5 +17,6 @@ void add_status(CLI::App& app, const Context& context);
 void add_message(CLI::App& app, const Context& context);
 void add_set(CLI::App& app, const Context& context);
 void add_wait(CLI::App& app, const Context& context);
+void add_verify(CLI::App& app, const Context& context);
 
 }  // namespace clonectl

@@ -42,6 +42,7 @@ int run(int argc, char** argv) {
   add_message(app, context);
   add_set(app, context);
   add_wait(app, context);
+  add_verify(app, context);
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& help) {

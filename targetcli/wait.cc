@@ -10,39 +10,17 @@
 #include "command_error.h"
 #include "commands.h"
 #include "control_client.h"
+#include "deadline.h"
 #include "human.h"
 
 namespace clonectl {
 namespace {
 
-using Clock = std::chrono::steady_clock;
 using std::chrono::milliseconds;
 
 constexpr milliseconds kFirstPause{100};
 constexpr milliseconds kLongestPause{1000};
 constexpr milliseconds kPatience{30'000};  // For one reply.
-
-class Deadline {
- public:
-  explicit Deadline(std::optional<double> seconds) {
-    if (seconds) {
-      end_ = Clock::now() +
-             std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(*seconds));
-    }
-  }
-
-  milliseconds cut(milliseconds pause) const {
-    if (!end_) {
-      return pause;
-    }
-    const auto left = std::chrono::ceil<milliseconds>(*end_ - Clock::now());
-    return std::clamp(left, milliseconds(0), pause);
-  }
-  bool passed() const { return end_ && Clock::now() >= *end_; }
-
- private:
-  std::optional<Clock::time_point> end_;
-};
 
 struct WaitArguments {
   std::string name;

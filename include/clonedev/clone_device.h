@@ -4,8 +4,8 @@
 // request stay the caller's and must live until its completion is called.
 // Threads: every method may be called from any thread but the device's own reactor, where the
 // completions run; nothing may be called during or after close() but status() after it. No method
-// but open, close, status, reconfigure and message ever waits. Errors: values; nothing throws out
-// of here.
+// but open, close, status, reconfigure, message and verify ever waits. Errors: values; nothing
+// throws out of here.
 #pragma once
 
 #include <sys/uio.h>
@@ -20,6 +20,7 @@
 #include "clonedev/extent.h"
 #include "clonedev/options.h"
 #include "clonedev/status.h"
+#include "clonedev/verification.h"
 
 namespace clonedev {
 
@@ -83,6 +84,9 @@ class CloneDevice {
   // dm-clone's messages: enable_hydration, disable_hydration, hydration_threshold N,
   // hydration_batch_size N. Transient. And clear_needs_check: the admin has seen to the fault.
   virtual Result<> message(std::string_view words) = 0;
+  // Compares what was copied, and not written since, with the origin, in the background: begins,
+  // tells how far it is, or ends it. It ends by itself a minute after it was last asked about.
+  virtual Result<Verification> verify(VerifyAction action) = 0;
   // Stops hydration, waits for what is in flight, commits, detaches cleanly. Idempotent.
   virtual Result<> close() = 0;
 };

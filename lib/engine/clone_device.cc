@@ -50,6 +50,7 @@ class Clone final : public CloneDevice {
   Status status() override;
   Result<> reconfigure(const Options& options) override;
   Result<> message(std::string_view words) override;
+  Result<Verification> verify(VerifyAction action) override;
   Result<> close() override;
 
  private:
@@ -186,6 +187,11 @@ Result<> Clone::message(std::string_view words) {
     engine_->apply_live(options_);
     return {};
   });
+}
+
+Result<Verification> Clone::verify(VerifyAction action) {
+  if (!thread_.joinable()) return fail(Errc::closed, "the device is closed");
+  return ask([&] { return engine_->verify(action); });
 }
 
 Result<> Clone::close() {

@@ -53,6 +53,9 @@ Engine::Engine(Parts parts, const Options& options)
       hydrator_(
           {parts.scheduler, parts.destination, parts.metadata, in_flight_, fetcher_, parts.origin},
           [this] { tick_soon_.set(); }),
+      verifier_({parts.scheduler, parts.destination, parts.metadata.map(), fetcher_, parts.origin,
+                 [this] { return commands_under_way(); },
+                 [this](Extent extent) { mismatched(extent); }}),
       complete_(parts.metadata.superblock().complete),
       plain_(complete_),
       replay_until_(parts.scheduler.now() + kReplayTime) {
@@ -93,8 +96,10 @@ Task<Result<>> Engine::stop_now() {
   tick_soon_.set();
   // The hydrator learns of it before its origin goes, and ends when its reads have.
   Task<> hydration = hydrator_.stop();
+  Task<> verification = verifier_.stop("the LUN was closed");
   if (parts_.origin) co_await parts_.origin->close();
   co_await std::move(hydration);
+  co_await std::move(verification);
   while (!gate_.idle()) co_await gate_.wait_for_change();
   co_await fetcher_.idle();
   auto committed = co_await committer_.commit();
@@ -116,6 +121,9 @@ Task<> Engine::tick() {
   }
 }
 
+// tick() is always there.
+bool Engine::commands_under_way() const { return gate_.count() > 1; }
+
 bool Engine::all_on_destination() const {
   return parts_.metadata.map().counts().destination == geometry_.blocks();
 }
@@ -133,6 +141,8 @@ Task<> Engine::finish() {
   complete_ = true;
   log_line(LOG_NOTICE, "hydration is complete: the destination is a plain image");
   co_await hydrator_.stop();
+  Task<> verification = verifier_.stop("the copy was completed, and with it the origin is closed");
+  co_await std::move(verification);
   // Commands that began before the last copy landed may still be reading it.
   co_await fetcher_.idle();
   if (parts_.origin) co_await parts_.origin->close();
@@ -504,6 +514,28 @@ void Engine::failed(const Error& error) {
            "{}: nothing is durable any more; reads go on, FLUSH fails: mend the device, then "
            "`clonectl message NAME clear_needs_check`",
            error.message());
+}
+
+void Engine::mismatched(Extent extent) {
+  ++errors_.mismatch;
+  log_line(
+      LOG_ERR,
+      "verify: bytes {}..{} of the destination differ from the origin, though they were copied "
+      "from it and not written since: something else has changed one of the two",
+      extent.offset, extent.end() - 1);
+}
+
+Result<Verification> Engine::verify(VerifyAction action) {
+  if (complete_) {
+    return fail(Errc::refused,
+                "verify: the copy is complete: its origin is closed, and what users wrote is not "
+                "told apart any more");
+  }
+  if (action == VerifyAction::start) {
+    if (const auto started = verifier_.start(); !started) return fail(started.error());
+  }
+  if (action == VerifyAction::stop) verifier_.cancel("as asked");
+  return verifier_.look();
 }
 
 Task<Result<>> Engine::clear_needs_check() {

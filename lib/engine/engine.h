@@ -24,6 +24,7 @@
 #include "engine/committer.h"
 #include "engine/fetcher.h"
 #include "engine/hydrator.h"
+#include "engine/verifier.h"
 #include "io/block_device.h"
 #include "io/in_flight.h"
 #include "metadata/metadata_store.h"
@@ -65,6 +66,9 @@ class Engine {
   void apply_live(const Options& options);
   // The admin has seen to the fault: from now on things can be durable again.
   Task<Result<>> clear_needs_check();
+  // Compares what was copied with the origin (verifier.h). Errc::refused when it is complete, or,
+  // for a start, being verified already.
+  Result<Verification> verify(VerifyAction action);
   bool complete() const { return complete_; }
 
  private:
@@ -92,11 +96,13 @@ class Engine {
   Scheduler::TimePoint give_up() const;
   Result<> counted(Result<> outcome);
   void failed(const Error& error);
+  void mismatched(Extent extent);
   Task<> tick();
   Task<Result<>> stop_now();
   Task<> say_what_stop_waits_for();
   Task<> finish();
   bool all_on_destination() const;
+  bool commands_under_way() const;
 
   Parts parts_;
   const Geometry geometry_;
@@ -111,6 +117,7 @@ class Engine {
   Committer committer_;
   Fetcher fetcher_;
   Hydrator hydrator_;
+  Verifier verifier_;
   bool complete_;
   // Every block is on the destination and stays there: zeroing is done on the device (I8).
   bool plain_;

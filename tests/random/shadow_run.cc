@@ -150,6 +150,8 @@ void ShadowRun::check_marks() {
     }
     run = map.find({run.end(), map.geometry().blocks() - run.end()}, BlockState::copied);
   }
+  const auto verified = rig().engine().verify(VerifyAction::look);
+  if (verified && verified->mismatch_ranges > 0) complain("a verification raises a false alarm");
 }
 
 void ShadowRun::choose_mood() {
@@ -278,7 +280,7 @@ void ShadowRun::hydrate_and_compare() {
 // ---- trouble ----
 
 void ShadowRun::make_trouble() {
-  switch (roll(5)) {
+  switch (roll(6)) {
     case 0:
       config_.options.hydration = !config_.options.hydration;
       config_.options.hydration_threshold =
@@ -294,6 +296,9 @@ void ShadowRun::make_trouble() {
       return slow_down_devices();
     case 4:
       return add_fault();
+    case 5:
+      counts_.verifications += rig().engine().verify(VerifyAction::start).has_value();
+      return;
     default:
       if (commit_trouble_ != kNever) return;
       rig().destination->clear();

@@ -23,7 +23,7 @@ class ShadowRun {
   struct Counts {
     std::uint64_t runs = 0, requests = 0, reads = 0, writes = 0, zeroings = 0, compares = 0,
                   flushes = 0, refused = 0, busy = 0, faults = 0, kills = 0, cuts = 0, closes = 0,
-                  images = 0, marks = 0;
+                  images = 0, marks = 0, verifications = 0;
   };
 
   ShadowRun(std::uint64_t seed, Counts& counts);

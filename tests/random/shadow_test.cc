@@ -26,10 +26,11 @@ void print(const ShadowRun::Counts& counts) {
   fmt::print(
       "{} disks, {} requests ({} reads, {} writes, {} zeroings, {} COMPARE AND WRITE, {} flushes), "
       "{} not done ({} BUSY), {} faults; {} kills, {} power cuts, {} closes, {} finished images, "
-      "{} copied blocks looked at\n",
+      "{} copied blocks looked at, {} "
+      "verifications\n",
       counts.runs, counts.requests, counts.reads, counts.writes, counts.zeroings, counts.compares,
       counts.flushes, counts.refused, counts.busy, counts.faults, counts.kills, counts.cuts,
-      counts.closes, counts.images, counts.marks);
+      counts.closes, counts.images, counts.marks, counts.verifications);
 }
 
 void run(std::uint64_t seed, ShadowRun::Counts& counts) {

@@ -141,6 +141,12 @@ class MemoryClone final : public CloneDevice {
     return fail(Errc::bad_config, "message: unknown: see the manual");
   }
 
+  Result<Verification> verify(VerifyAction action) override {
+    if (action == VerifyAction::start) verification_.state = Verification::State::running;
+    if (action == VerifyAction::stop) verification_.state = Verification::State::stopped;
+    return verification_;
+  }
+
   Result<> close() override {
     {
       const std::lock_guard lock(state().mutex);
@@ -199,6 +205,7 @@ class MemoryClone final : public CloneDevice {
   const std::shared_ptr<MemoryCloneControl> control_;
   std::deque<Posted> queue_;  // Guarded by the control's mutex, as is the next.
   bool stopping_ = false;
+  Verification verification_;
   std::thread reactor_;
 };
 

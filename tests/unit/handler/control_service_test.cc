@@ -207,6 +207,19 @@ TEST_F(ControlCommandsTest, message_to_a_failed_lun_says_why_not) {
   EXPECT_NE(reply["error"].get<std::string>().find("no such file"), std::string::npos);
 }
 
+TEST_F(ControlCommandsTest, everybody_may_see_a_verification_and_root_starts_and_stops_it) {
+  EXPECT_EQ(answer("verify memory", false)["result"]["state"], "none");
+  EXPECT_EQ(answer("verify memory start", false)["ok"], false);
+  EXPECT_EQ(answer("verify memory", false)["result"]["state"], "none");
+  EXPECT_EQ(answer("verify memory start")["result"]["state"], "running");
+  EXPECT_EQ(answer("verify memory", false)["result"]["state"], "running");
+  EXPECT_EQ(answer("verify memory stop")["result"]["state"], "stopped");
+  EXPECT_EQ(answer("verify memory pause")["usage"], true);
+  EXPECT_EQ(answer("verify nobody")["usage"], false);
+  EXPECT_NE(answer("verify vm2")["error"].get<std::string>().find("no such file"),
+            std::string::npos);
+}
+
 TEST_F(ControlCommandsTest, words_may_be_escaped_and_bad_escapes_are_usage_errors) {
   EXPECT_EQ(answer("status %6demory")["result"]["name"], "memory");
   registry_.add_failure("my disk", "why");
@@ -217,7 +230,8 @@ TEST_F(ControlCommandsTest, words_may_be_escaped_and_bad_escapes_are_usage_error
 }
 
 TEST_F(ControlCommandsTest, wrong_requests_are_usage_errors) {
-  for (const char* line : {"", "lists", "list x", "status", "status a b", "message memory"}) {
+  for (const char* line : {"", "lists", "list x", "status", "status a b", "message memory",
+                           "verify", "verify memory start now"}) {
     const json reply = answer(line);
     EXPECT_EQ(reply["ok"], false) << line;
     EXPECT_EQ(reply["usage"], true) << line;

@@ -11,8 +11,10 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <regex>
 #include <thread>
 
+#include "support/nbd_server.h"
 #include "support/runner_host.h"
 
 namespace clonedev::testing {
@@ -58,6 +60,7 @@ class HostTest : public ::testing::Test {
     static int next = 0;
     name_ = "lun" + std::to_string(next++);
     folder_ = scratch + "/" + name_;
+    origin_ = folder_ + "/origin";
     std::filesystem::create_directory(folder_);
     const Bytes image = origin_bytes(0, kSize);
     std::ofstream(folder_ + "/origin", std::ios::binary)
@@ -71,8 +74,8 @@ class HostTest : public ::testing::Test {
   }
 
   std::string config(const std::string& more = ";hydration=off") const {
-    return "clone/origin=" + folder_ + "/origin;dest=" + folder_ + "/dest;meta=" + folder_ +
-           "/meta" + more;
+    return "clone/origin=" + origin_ + ";dest=" + folder_ + "/dest;meta=" + folder_ + "/meta" +
+           more;
   }
 
   HostLun& lun(std::uint32_t block_bytes = 512, const std::string& more = ";hydration=off") {
@@ -95,6 +98,7 @@ class HostTest : public ::testing::Test {
 
   std::string name_;
   std::string folder_;
+  std::string origin_;  // As in the config string.
   std::optional<HostLun> lun_;
 };
 
@@ -106,6 +110,50 @@ TEST_F(HostTest, config_is_judged_before_anything_is_touched) {
   EXPECT_NE(std::strstr(reason, "colour"), nullptr) << reason;
   std::free(reason);
   EXPECT_FALSE(std::filesystem::exists(folder_ + "/dest"));
+}
+
+// Copied over NBD, compared over NBD, asked for over the control socket; and a byte that something
+// else changed on the destination is found.
+TEST_F(HostTest, a_verification_finds_a_byte_that_was_changed_behind_the_luns_back) {
+  if (!NbdServer::available()) GTEST_SKIP() << "nbdkit is not installed";
+  NbdServer server({"--filter=delay", "file", origin_, "delay-read=10ms"});
+  server.start();
+  origin_ = std::regex_replace(server.uri(), std::regex(":"), "%3A");
+  ASSERT_EQ(lun(512, ";hydration_threshold=16;hydration_batch_size=16").open(), 0);
+  using Json = nlohmann::json;
+  const auto ask = [this](const std::string& before, const std::string& after = "") {
+    return Json::parse(ask_control(before + " " + name_ + after + "\n"));
+  };
+  const auto until = [](auto done) {
+    const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+    while (!done() && std::chrono::steady_clock::now() < end) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    }
+    EXPECT_TRUE(done());
+  };
+  const auto verify = [&] {
+    EXPECT_EQ(ask("verify", " start")["ok"], true);
+    until([&] { return ask("verify")["result"]["state"] != "running"; });
+    return ask("verify")["result"];
+  };
+  until([&] { return ask("status")["result"]["blocks"]["copied"] > 64; });
+  EXPECT_EQ(ask("message", " disable_hydration")["ok"], true);
+  ASSERT_EQ(lun_->write(0, Bytes(4096, 0x77)).status, TCMU_STS_OK);
+  const Json equal = verify();
+  EXPECT_EQ(equal["state"], "equal") << equal;
+  EXPECT_GE(equal["verified_bytes"], 64 * 4096);
+  EXPECT_GE(equal["skipped_bytes"], 4096) << "what the user wrote is his";
+
+  std::fstream image(folder_ + "/dest", std::ios::in | std::ios::out | std::ios::binary);
+  image.seekp(5 * 4096 + 100);
+  image.put(static_cast<char>(origin_byte(5 * 4096 + 100) ^ 1));
+  image.close();
+  const Json different = verify();
+  EXPECT_EQ(different["state"], "different") << different;
+  ASSERT_EQ(different["mismatches"].size(), 1u);
+  EXPECT_EQ(different["mismatches"][0]["offset"], 5 * 4096);
+  EXPECT_EQ(different["mismatches"][0]["length"], 4096);
+  EXPECT_EQ(ask("status")["result"]["errors"]["mismatch"], 1);
 }
 
 TEST_F(HostTest, lun_is_whole_at_once_and_keeps_what_is_written) {

@@ -57,6 +57,59 @@ TEST_F(ClonectlTest, lists_an_empty_host) {
   EXPECT_EQ(run({"list", "--json"}).out, "[]\n");
 }
 
+std::string verification(const std::string& state, std::uint64_t mismatch = 0) {
+  return R"({"state":")" + state + R"(","size_bytes":1048576,"done_bytes":524288,)" +
+         R"("verified_bytes":409600,"skipped_bytes":114688,"mismatch_bytes":)" +
+         std::to_string(mismatch) + R"(,"mismatch_ranges":)" + (mismatch ? "1" : "0") +
+         R"(,"mismatches":[)" + (mismatch ? R"({"offset":8192,"length":4096})" : "") +
+         R"(],"unreadable_bytes":0,"last_error":null})";
+}
+
+TEST_F(ClonectlTest, verifies_and_tells_what_was_compared) {
+  std::atomic<int> asked = 0;
+  start_daemon(
+      [&](const std::string&) { return ok(verification(++asked < 3 ? "running" : "equal")); });
+  const Outcome outcome = run({"verify", "vm1"});
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_EQ(outcome.out,
+            "equal       400.0 KiB (409600 bytes)\n"
+            "different   0 B (0 bytes), ranges: 0\n"
+            "unreadable  0 B (0 bytes)\n"
+            "skipped     112.0 KiB (114688 bytes): written, zeroed or not copied\n");
+  EXPECT_EQ(daemon_->requests(),
+            (std::vector<std::string>{"verify vm1 start", "verify vm1", "verify vm1"}));
+}
+
+TEST_F(ClonectlTest, a_verification_that_finds_a_difference_ends_with_3_and_names_it) {
+  start_daemon([](const std::string&) { return ok(verification("different", 4096)); });
+  const Outcome outcome = run({"verify", "vm1"});
+  EXPECT_EQ(outcome.exit_code, 3);
+  EXPECT_NE(outcome.out.find("bytes 8192..12287 differ from the origin\n"), std::string::npos);
+  expect_error_line(outcome, "differs from the origin where nobody has written");
+  const Outcome json = run({"verify", "vm1", "--json"});
+  EXPECT_EQ(json.exit_code, 3);
+  EXPECT_EQ(Json::parse(json.out)["mismatches"][0]["offset"], 8192);
+}
+
+TEST_F(ClonectlTest, a_verification_that_could_not_read_all_ends_with_1) {
+  for (const char* state : {"failed", "stopped"}) {
+    start_daemon([state](const std::string&) { return ok(verification(state)); });
+    const Outcome outcome = run({"verify", "vm1"});
+    EXPECT_EQ(outcome.exit_code, 1);
+    expect_error_line(outcome, "not all could be verified");
+    daemon_.reset();
+    std::filesystem::remove(socket_);
+  }
+}
+
+TEST_F(ClonectlTest, a_verification_that_takes_too_long_is_stopped_and_ends_with_4) {
+  start_daemon([](const std::string&) { return ok(verification("running")); });
+  const Outcome outcome = run({"verify", "vm1", "--timeout", "0.2"});
+  EXPECT_EQ(outcome.exit_code, 4);
+  expect_error_line(outcome, "50.0 % looked at");
+  EXPECT_EQ(daemon_->requests().back(), "verify vm1 stop");
+}
+
 TEST_F(ClonectlTest, shows_one_lun_in_full) {
   start_daemon([](const std::string&) { return ok(status_json(example_status("vm1"))); });
   const Outcome outcome = run({"status", "vm1"});
@@ -71,7 +124,7 @@ TEST_F(ClonectlTest, shows_one_lun_in_full) {
             "destination (46.0 %)\n"
             "hydration         on, 105.0 MiB/s, 8 min 10 s left, threshold 64, batch size 16\n"
             "origin            connected, 40.0 GiB read\n"
-            "errors            origin_read 0, destination 0, metadata 0, busy 3\n"
+            "errors            origin_read 0, destination 0, metadata 0, busy 3, mismatch 0\n"
             "metadata          6 of 1024 units of 4 KiB, 12 commits\n"
             "write cache       on\n"
             "discard passdown  on\n"
@@ -169,7 +222,7 @@ TEST_F(ClonectlTest, finds_the_socket_by_option_before_environment) {
 
 TEST_F(ClonectlTest, knows_no_other_commands_and_ends_misuse_with_2) {
   for (const std::string command : {"create", "delete", "watch", "map", "check", "dump", "restore",
-                                    "repair", "verify", "metrics", "detach"}) {
+                                    "repair", "metrics", "detach"}) {
     const Outcome outcome = run({command, "vm1"});
     EXPECT_EQ(outcome.exit_code, 2) << command;
     expect_error_line(outcome, command + ": unknown command");
