@@ -8,7 +8,7 @@
 #include <iostream>
 
 #include "metadata/layout.h"
-#include "random/shadow_disk.h"
+#include "support/shadow_disk.h"
 #include "support/clone_rig.h"
 
 namespace clonedev {

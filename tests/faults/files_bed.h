@@ -11,7 +11,7 @@
 
 #include "clonedev/clone_device.h"
 #include "faults/fault_table.h"
-#include "random/shadow_disk.h"
+#include "support/shadow_disk.h"
 #include "support/small_tmpfs.h"
 
 namespace clonedev {

@@ -13,7 +13,7 @@
 #include <optional>
 
 #include "faults/fault_table.h"
-#include "random/shadow_disk.h"
+#include "support/shadow_disk.h"
 #include "support/clone_rig.h"
 #include "support/small_tmpfs.h"
 

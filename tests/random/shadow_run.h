@@ -13,7 +13,7 @@
 #include <string>
 #include <vector>
 
-#include "shadow_disk.h"
+#include "support/shadow_disk.h"
 #include "support/clone_rig.h"
 
 namespace clonedev {

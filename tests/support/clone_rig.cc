@@ -174,8 +174,14 @@ Task<Result<>> CloneRig::begin_read(Extent extent, Bytes& into) {
 }
 
 std::unique_ptr<CloneRig> CloneRig::power_cut(std::uint64_t seed, bool lose_units) const {
-  std::unique_ptr<CloneRig> next(new CloneRig(*this, destination_disk->image({seed, false}),
-                                              metadata_disk->image({seed + 1, lose_units})));
+  return power_cut(destination_disk->image({seed, false}),
+                   metadata_disk->image({seed + 1, lose_units}));
+}
+
+std::unique_ptr<CloneRig> CloneRig::power_cut(MemoryDevice destination_image,
+                                              MemoryDevice metadata_image) const {
+  std::unique_ptr<CloneRig> next(
+      new CloneRig(*this, std::move(destination_image), std::move(metadata_image)));
   next->host_.boot = random_id();
   return next;
 }

@@ -53,6 +53,8 @@ class CloneRig {
   // metadata device also loses whole 4 KiB around sectors under way. (The destination is given
   // what every file system asks of a disk: sectors are old or new.)
   std::unique_ptr<CloneRig> power_cut(std::uint64_t seed, bool lose_units = false) const;
+  // The same with these contents.
+  std::unique_ptr<CloneRig> power_cut(MemoryDevice destination, MemoryDevice metadata) const;
   // What a new process finds after this one was killed at this instant.
   std::unique_ptr<CloneRig> kill() const;
   // Attaches and starts. kill() and power_cut() have done it; the constructor too.
@@ -77,6 +79,7 @@ class CloneRig {
   Engine& engine() { return *engine_; }
   MetadataStore& metadata() { return *metadata_; }
   OriginLink* link() { return link_.get(); }
+  const HostIds& host() const { return host_; }
 
  private:
   CloneRig(const CloneRig& from, MemoryDevice destination, MemoryDevice metadata);

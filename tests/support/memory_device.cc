@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <cstring>
+#include <functional>
+#include <string_view>
 
 #include "io/iovecs.h"
 
@@ -50,7 +52,11 @@ void MemoryDevice::poke(std::uint64_t offset, std::span<const std::byte> from) {
   while (!from.empty()) {
     const std::size_t in_page = offset % kPage;
     const std::size_t take = std::min(from.size(), kPage - in_page);
-    std::memcpy(writable(offset / kPage).data() + in_page, from.data(), take);
+    const auto part = from.first(take);
+    const auto zero = [](std::byte byte) { return byte == std::byte{0}; };
+    if (pages_.contains(offset / kPage) || !std::ranges::all_of(part, zero)) {
+      std::memcpy(writable(offset / kPage).data() + in_page, part.data(), take);
+    }
     from = from.subspan(take);
     offset += take;
   }
@@ -60,6 +66,15 @@ std::vector<std::byte> MemoryDevice::bytes(Extent extent) const {
   std::vector<std::byte> result(extent.length);
   peek(extent.offset, result);
   return result;
+}
+
+std::uint64_t MemoryDevice::fingerprint() const {
+  std::uint64_t mixed = size_;
+  for (const auto& [number, page] : pages_) {
+    const std::string_view bytes(reinterpret_cast<const char*>(page->data()), page->size());
+    mixed = (mixed ^ std::hash<std::string_view>()(bytes)) * 0x9E3779B97F4A7C15u + number;
+  }
+  return mixed;
 }
 
 Task<Result<>> MemoryDevice::read(std::uint64_t offset, std::span<const iovec> data) {

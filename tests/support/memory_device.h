@@ -31,6 +31,8 @@ class MemoryDevice final : public BlockDevice {
   void peek(std::uint64_t offset, std::span<std::byte> to) const;
   void poke(std::uint64_t offset, std::span<const std::byte> from);
   std::vector<std::byte> bytes(Extent extent) const;
+  // The same for equal contents; of others it differs, as good as always.
+  std::uint64_t fingerprint() const;
   // Memory held for data.
   std::uint64_t allocated() const { return pages_.size() * kPage; }
 

@@ -22,7 +22,8 @@ Task<Result<std::string>> MemoryOrigin::identity() { co_return world_->identity;
 Task<Result<>> MemoryOrigin::read(std::uint64_t offset, std::span<std::byte> buffer) {
   ++world_->reads;
   ++world_->reads_under_way;
-  if (world_->delay.count()) co_await world_->scheduler.sleep_for(world_->delay);
+  const Scheduler::Duration delay = world_->pace ? world_->pace() : world_->delay;
+  if (delay.count()) co_await world_->scheduler.sleep_for(delay);
   while (world_->hang && state_ == State::connected) co_await world_->released.wait();
   --world_->reads_under_way;
   if (state_ != State::connected || !world_->reachable || epoch_ != world_->epoch) {

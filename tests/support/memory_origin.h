@@ -5,6 +5,7 @@
 // Thread: one scheduler.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <set>
 #include <string>
@@ -23,6 +24,8 @@ class MemoryOrigin final : public Origin {
     std::vector<std::byte> content;
     std::string identity = "memory:1";
     Scheduler::Duration delay{};
+    // Asked for each read in the delay's place.
+    std::function<Scheduler::Duration()> pace;
     bool reachable = true;    // False: connections are refused and reads fail.
     std::uint64_t epoch = 0;  // Raised: every connection is lost, new ones can be made.
     bool hang = false;        // Reads wait until it is false (and released is woken).

@@ -8,7 +8,9 @@
 // after an hour of virtual time.
 #pragma once
 
+#include <functional>
 #include <random>
+#include <string>
 #include <utility>
 
 #include "io/scheduler.h"
@@ -39,6 +41,14 @@ class SimScheduler final : public Scheduler {
   void settle();
   // Lets that much time pass and runs all that becomes ready meanwhile.
   void run_for(Duration duration);
+  // Called after every step, between two coroutines.
+  void set_observer(std::function<void()> observer) { observer_ = std::move(observer); }
+  // Decides in the seed's place which of `count` ready coroutines is next.
+  void set_chooser(std::function<std::size_t(std::size_t count)> chooser) {
+    chooser_ = std::move(chooser);
+  }
+  // Is told when it aborts: what repeats this run.
+  void set_note(std::string note) { note_ = std::move(note); }
   // One coroutine, or one jump in time. False: there is nothing to do, now or later.
   bool step();
 
@@ -50,6 +60,9 @@ class SimScheduler final : public Scheduler {
 
   std::uint64_t seed_;
   std::mt19937_64 random_;
+  std::function<void()> observer_;
+  std::string note_;
+  std::function<std::size_t(std::size_t)> chooser_;
   TimePoint now_{std::chrono::hours(1)};
   Running running_{this};
 };

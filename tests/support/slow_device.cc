@@ -8,6 +8,10 @@ void SlowDevice::release() {
 }
 
 SlowDevice::Split SlowDevice::split(Delay delay) {
+  if (pace_) {
+    const Scheduler::Duration before = pace_();
+    return {before, pace_()};
+  }
   using Ticks = Scheduler::Duration::rep;
   std::uniform_int_distribution<Ticks> total(delay.least.count(), delay.most.count());
   const Ticks all = total(random_);

@@ -8,6 +8,7 @@
 // Thread: one scheduler. The lower device outlives it.
 #pragma once
 
+#include <functional>
 #include <random>
 
 #include "io/block_device.h"
@@ -34,6 +35,8 @@ class SlowDevice final : public BlockDevice {
       : lower_(lower), scheduler_(scheduler), delays_(delays), random_(seed) {}
 
   void set_delays(Delays delays) { delays_ = delays; }
+  // Asked twice an operation, for the time before and the time after, instead of the delays.
+  void set_pace(std::function<Scheduler::Duration()> pace) { pace_ = std::move(pace); }
   // Operations that start from now on wait before they touch the lower device.
   void hold(unsigned kinds) { held_ |= kinds; }
   void release();
@@ -59,6 +62,7 @@ class SlowDevice final : public BlockDevice {
   Scheduler& scheduler_;
   Delays delays_;
   std::mt19937_64 random_;
+  std::function<Scheduler::Duration()> pace_;
   unsigned held_ = 0;
   Event released_;
   std::size_t in_flight_ = 0;

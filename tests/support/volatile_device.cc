@@ -61,6 +61,7 @@ Task<Result<>> VolatileDevice::flush() {
     versions.erase(versions.begin(), later);
     it = versions.empty() ? pending_.erase(it) : std::next(it);
   }
+  ++flushes_;
   co_return Result<>{};
 }
 
@@ -84,6 +85,24 @@ void VolatileDevice::lose_units(MemoryDevice& disk, std::mt19937_64& random) con
     }
     it = pending_.lower_bound((unit + 1) * kUnit / kSector);
   }
+}
+
+std::vector<VolatileDevice::Unflushed> VolatileDevice::unflushed() const {
+  std::vector<Unflushed> all;
+  for (const auto& [sector, versions] : pending_) {
+    std::array<std::byte, kSector> durable;
+    durable_.peek(sector * kSector, durable);
+    Unflushed one{sector, {}};
+    for (const Version& version : versions) {
+      const bool known = version.data == durable ||
+                         std::ranges::any_of(one.contents, [&](const Unflushed::Content& content) {
+                           return std::ranges::equal(content.data, version.data);
+                         });
+      if (!known) one.contents.push_back({version.time, version.data});
+    }
+    all.push_back(std::move(one));
+  }
+  return all;
 }
 
 MemoryDevice VolatileDevice::present() const {

@@ -21,6 +21,8 @@ namespace clonedev {
 
 class VolatileDevice final : public BlockDevice {
  public:
+  static constexpr std::size_t kSector = 512;
+
   struct Crash {
     std::uint64_t seed = 0;
     // Some of the 4 KiB units with a sector under way hold garbage afterwards, all of the 4 KiB.
@@ -48,10 +50,22 @@ class VolatileDevice final : public BlockDevice {
   const MemoryDevice& durable() const { return durable_; }
   // The power cut happens to this device itself: it becomes image(crash).
   void crash(Crash crash);
+  // A sector under way, and what it may hold after a power cut beside its durable content: the
+  // contents that differ from that and from each other, the oldest first; often none.
+  struct Unflushed {
+    struct Content {
+      std::uint64_t time;  // Counts the writes of the device.
+      std::span<const std::byte> data;
+    };
+    std::uint64_t sector;
+    std::vector<Content> contents;
+  };
+  std::vector<Unflushed> unflushed() const;
+  // Grows whenever what a power cut or a reader may find has changed.
+  std::uint64_t changes() const { return time_ + flushes_; }
   std::size_t unflushed_sectors() const { return pending_.size(); }
 
  private:
-  static constexpr std::size_t kSector = 512;
   struct Version {
     std::uint64_t time;
     std::array<std::byte, kSector> data;
@@ -64,6 +78,7 @@ class VolatileDevice final : public BlockDevice {
   MemoryDevice durable_;
   std::map<std::uint64_t, std::vector<Version>> pending_;  // By sector; oldest version first.
   std::uint64_t time_ = 0;
+  std::uint64_t flushes_ = 0;  // That have ended.
   Scheduler* scheduler_ = nullptr;
   Scheduler::Duration flush_time_{};
 };

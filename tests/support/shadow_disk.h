@@ -60,6 +60,10 @@ class ShadowDisk {
   // The content it had all the time since, when there is only one, `own` apart.
   std::optional<Bytes> settled(Extent extent, const Change& own) const;
 
+  // Whether the next process may find these 512 bytes in the sector.
+  enum class Death { kill, power_cut };
+  bool may_find(Death how, std::uint64_t sector, const std::byte* content) const;
+
   // `what`, then what `found` looks like and all that is known of the sector.
   std::string complaint(const std::string& what, std::uint64_t sector,
                         const std::byte* found) const;
@@ -81,6 +85,7 @@ class ShadowDisk {
   };
   using Versions = std::vector<Version>;
 
+  const Version* find_after(Death how, std::uint64_t sector, const std::byte* content) const;
   static bool visible_before(const Version& version, Time time);
   bool is_durable(const Version& version) const;
   bool readable(const Versions& versions, const Version& version, Time since) const;

@@ -1,4 +1,4 @@
-#include "shadow_disk.h"
+#include "support/shadow_disk.h"
 
 #include <fmt/format.h>
 
@@ -178,6 +178,21 @@ std::optional<Bytes> ShadowDisk::settled(Extent extent, const Change& own) const
   return content;
 }
 
+const ShadowDisk::Version* ShadowDisk::find_after(Death how, std::uint64_t sector,
+                                                  const std::byte* content) const {
+  const Versions& versions = sectors_[sector];
+  const auto match = std::ranges::find_if(versions, [&](const Version& version) {
+    const bool left =
+        how == Death::kill ? readable(versions, version, clock_ + 1) : survives(versions, version);
+    return left && matches(version.number, sector, content);
+  });
+  return match == versions.end() ? nullptr : &*match;
+}
+
+bool ShadowDisk::may_find(Death how, std::uint64_t sector, const std::byte* content) const {
+  return find_after(how, sector, content) != nullptr;
+}
+
 // What was found is what counts from now on, but for the next power cut it is only a late write.
 std::string ShadowDisk::killed(const Bytes& found) {
   under_way_.clear();
@@ -186,10 +201,8 @@ std::string ShadowDisk::killed(const Bytes& found) {
   for (std::uint64_t sector = 0; sector < sectors_.size(); ++sector) {
     Versions& versions = sectors_[sector];
     const std::byte* content = &found[sector * kSector];
-    const auto match = std::ranges::find_if(versions, [&](const Version& version) {
-      return matches(version.number, sector, content) && readable(versions, version, death);
-    });
-    if (match == versions.end()) return complaint("after a kill", sector, content);
+    const Version* match = find_after(Death::kill, sector, content);
+    if (!match) return complaint("after a kill", sector, content);
     const Number number = match->number;
     for (Version& version : versions) version.ended = std::min(version.ended, death);
     versions.push_back({number, birth, birth, true});
@@ -203,10 +216,8 @@ std::string ShadowDisk::power_cut(const Bytes& found) {
   for (std::uint64_t sector = 0; sector < sectors_.size(); ++sector) {
     Versions& versions = sectors_[sector];
     const std::byte* content = &found[sector * kSector];
-    const auto match = std::ranges::find_if(versions, [&](const Version& version) {
-      return matches(version.number, sector, content) && survives(versions, version);
-    });
-    if (match == versions.end()) return complaint("after a power cut", sector, content);
+    const Version* match = find_after(Death::power_cut, sector, content);
+    if (!match) return complaint("after a power cut", sector, content);
     versions = {{match->number, time, time, true, true}};
   }
   return {};
