@@ -24,6 +24,7 @@ constexpr Letter kLetters[] = {
     {'u', Act::request, {Kind::write, sectors(8, 8), true}},
     {'d', Act::request, {Kind::zero, sectors(0, 16), false, Zeroing::deallocate}},
     {'z', Act::request, {Kind::zero, sectors(8, 8), false, Zeroing::keep}},
+    {'v', Act::request, {Kind::zero, sectors(8, 8), true, Zeroing::keep}},
     {'y', Act::request, {Kind::zero, sectors(2, 16), false, Zeroing::deallocate}},
     {'c', Act::request, {Kind::compare, sectors(3, 1)}},
     {'f', Act::request, {Kind::flush, {}}},
