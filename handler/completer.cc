@@ -1,18 +1,16 @@
 #include "completer.h"
 
-#include <pthread.h>
+#include <system_error>
 
-#include "signal_guard.h"
+#include "clonedev/service_thread.h"
 
 namespace clonedev {
 
 Completer::Completer(Finish finish, unsigned threads) : finish_(finish) {
-  const SignalGuard no_signals;
   threads_.reserve(threads);
   try {
     for (unsigned i = 0; i < threads; ++i) {
-      threads_.emplace_back([this] { run(); });
-      pthread_setname_np(threads_.back().native_handle(), "clone-complete");
+      threads_.push_back(start_service_thread("clone-complete", [this] { run(); }));
     }
   } catch (const std::system_error&) {
     stop();

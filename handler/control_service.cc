@@ -1,7 +1,6 @@
 #include "control_service.h"
 
 #include <poll.h>
-#include <pthread.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -14,8 +13,8 @@
 #include <filesystem>
 #include <system_error>
 
+#include "clonedev/service_thread.h"
 #include "control_commands.h"
-#include "signal_guard.h"
 
 namespace clonedev {
 namespace {
@@ -84,11 +83,9 @@ Result<> ControlService::start() {
     listener_.reset();
     return bound;
   }
-  const SignalGuard no_signals;
   try {
     for (unsigned i = 0; i < limits_.clients; ++i) {
-      threads_.emplace_back([this] { serve_clients(); });
-      pthread_setname_np(threads_.back().native_handle(), "clone-control");
+      threads_.push_back(start_service_thread("clone-control", [this] { serve_clients(); }));
     }
   } catch (const std::system_error&) {
     stop();

@@ -94,8 +94,11 @@ std::string human_view(const Json& lun) {
     rows.push_back({"metadata", metadata_text(lun.at("metadata"))});
     rows.push_back({"write cache", on_off(lun.at("write_cache"))});
     rows.push_back({"discard passdown", on_off(lun.at("discard_passdown"))});
-    rows.push_back({"destination I/O",
-                    lun.at("destination_direct").get<bool>() ? "direct (O_DIRECT)" : "buffered"});
+    rows.push_back(
+        {"destination I/O",
+         fmt::format("{}, by {}",
+                     lun.at("destination_direct").get<bool>() ? "direct (O_DIRECT)" : "buffered",
+                     text_of(lun.at("io")))});
   }
   return aligned(rows);
 }

@@ -58,6 +58,7 @@ struct Status {
   bool discard_passdown = true;
   bool write_cache = true;
   bool destination_direct = false;  // O_DIRECT is on.
+  std::string io;                   // Who does the I/O: io_uring or threads; empty: nobody.
   std::string reason;               // Why it failed; empty otherwise.
 };
 

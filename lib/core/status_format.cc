@@ -112,6 +112,7 @@ std::string status_json(const Status& s) {
       {"discard_passdown", s.discard_passdown},
       {"write_cache", s.write_cache},
       {"destination_direct", s.destination_direct},
+      {"io", text_or_null(s.io)},
       {"dm", dm_status_line(s)},
   };
   // Names and error texts come from outside: bytes that are not UTF-8 must not end in a throw.

@@ -3,11 +3,10 @@
 
 #include "clonedev/clone_device.h"
 
-#include <pthread.h>
-
 #include <future>
 #include <thread>
 
+#include "clonedev/service_thread.h"
 #include "core/log.h"
 #include "engine/clone_opener.h"
 #include "engine/engine.h"
@@ -127,22 +126,14 @@ void Clone::begin() {
                                                    *opened_.metadata, opened_.origin.get()},
                                      options_);
   reactor_->post([this] { engine_->start(); });
-  // The daemon handles signals in its own main loop.
-  sigset_t all;
-  sigset_t before;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &before);
-  thread_ = std::thread([this] {
-    pthread_setname_np(pthread_self(), ("clone-" + name_).substr(0, 15).c_str());
-    reactor_->run();
-  });
-  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  thread_ = start_service_thread("clone-" + name_, [this] { reactor_->run(); });
 }
 
 Status Clone::status_now() const {
   Status status = engine_->status();
   status.name = name_;
   status.destination_direct = opened_.destination->direct();
+  status.io = reactor_->io_name();
   if (!opened_.origin) {
     status.origin.state = "closed";
     return status;

@@ -1,10 +1,10 @@
-// A scheduler with I/O: one thread, one io_uring, an inbox for the other threads.
+// A scheduler with I/O: one thread, an inbox for the other threads, and a backend that does the I/O
+// (io_backend.h).
 //
 // Thread: run() belongs to the thread that calls it; post() and stop() to any; everything else to
 // the running thread. Operations in flight hold the caller's memory until they are resumed.
 #pragma once
 
-#include <liburing.h>
 #include <poll.h>
 #include <sys/uio.h>
 
@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "clonedev/error.h"
+#include "io/io_backend.h"
 #include "io/scheduler.h"
 #include "io/task.h"
 
@@ -25,7 +26,9 @@ namespace clonedev {
 class Reactor final : public Scheduler {
  public:
   static Result<std::unique_ptr<Reactor>> create();
-  ~Reactor() override;
+
+  // Which backend it has, as the status says it. Thread: any.
+  const char* io_name() const { return backend_->name(); }
 
   // Runs `work` on the reactor thread, soon. Thread: any.
   void post(std::function<void()> work);
@@ -57,25 +60,12 @@ class Reactor final : public Scheduler {
   class Watch;
 
  private:
-  struct Pending {
-    std::coroutine_handle<> waiter;
-    int result = 0;
-  };
-
-  Reactor() = default;
-  Result<> start();
+  explicit Reactor(std::unique_ptr<IoBackend> backend) : backend_(std::move(backend)) {}
   void loop(const std::function<bool()>& done);
-  io_uring_sqe* next_sqe();
-  void submit_and_wait();
-  void reap();
+  Duration patience() const;
   void drain_inbox();
-  void arm_doorbell();
 
-  io_uring ring_{};
-  bool ring_ready_ = false;
-  int doorbell_ = -1;         // eventfd
-  Pending doorbell_pending_;  // its poll; has no waiter
-  bool doorbell_armed_ = false;
+  const std::unique_ptr<IoBackend> backend_;
   std::atomic<bool> stopping_ = false;
 
   std::mutex inbox_mutex_;
@@ -86,27 +76,18 @@ class Reactor final : public Scheduler {
 class Reactor::Operation {
  public:
   bool await_ready() const { return false; }
-  void await_suspend(std::coroutine_handle<> handle);
-  int await_resume() const { return pending_.result; }
+  void await_suspend(std::coroutine_handle<> handle) {
+    request_.waiter = handle;
+    backend_.submit(request_);
+  }
+  int await_resume() const { return request_.result; }
 
  private:
   friend class Reactor;
-  struct Arguments {
-    int fd = -1;
-    const iovec* data = nullptr;
-    unsigned count = 0;
-    int mode = 0;
-    std::uint64_t offset = 0;
-    std::uint64_t length = 0;
-  };
-  using Prepare = void (*)(io_uring_sqe*, const Arguments&);
-  Operation(Reactor& reactor, Prepare prepare, Arguments arguments)
-      : reactor_(reactor), prepare_(prepare), arguments_(arguments) {}
+  Operation(IoBackend& backend, const IoRequest& request) : backend_(backend), request_(request) {}
 
-  Reactor& reactor_;
-  Prepare prepare_;
-  Arguments arguments_;
-  Pending pending_;
+  IoBackend& backend_;
+  IoRequest request_;
 };
 
 class Reactor::Watch {
@@ -125,7 +106,7 @@ class Reactor::Watch {
   struct Deadline;
   Reactor& reactor_;
   int fd_;
-  Pending* polling_ = nullptr;
+  IoRequest* polling_ = nullptr;
   bool woken_ = false;
 };
 

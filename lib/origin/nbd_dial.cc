@@ -5,11 +5,10 @@
 
 #include <atomic>
 #include <cerrno>
-#include <csignal>
 #include <cstring>
 #include <system_error>
-#include <thread>
 
+#include "clonedev/service_thread.h"
 #include "origin/origin_name.h"
 
 namespace clonedev {
@@ -62,19 +61,11 @@ Result<std::unique_ptr<NbdDial>> NbdDial::start(const std::string& uri) {
     return fail(Errc::unavailable, "origin " + origin_name(uri) + ": " + why);
   };
   if (job->bell < 0) return refused(std::strerror(errno));
-  // The host's signals are not this thread's business.
-  sigset_t all;
-  sigset_t before;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &before);
-  std::string error;
   try {
-    std::thread([job] { job->run(); }).detach();
+    start_service_thread("clone-dial", [job] { job->run(); }).detach();
   } catch (const std::system_error& e) {
-    error = e.what();
+    return refused(std::string("no thread to resolve its name: ") + e.what());
   }
-  pthread_sigmask(SIG_SETMASK, &before, nullptr);
-  if (!error.empty()) return refused("no thread to resolve its name: " + error);
   return std::unique_ptr<NbdDial>(new NbdDial(std::move(job)));
 }
 

@@ -75,6 +75,7 @@ TEST(StatusJson, holds_every_field_of_schema_1) {
   s.errors = {1, 2, 3, 4, 5};
   s.metadata.commits = 5;
   s.destination_direct = true;
+  s.io = "threads";
   const Json expected = {
       {"schema", 1},
       {"name", "vm1"},
@@ -100,6 +101,7 @@ TEST(StatusJson, holds_every_field_of_schema_1) {
       {"discard_passdown", true},
       {"write_cache", true},
       {"destination_direct", true},
+      {"io", "threads"},
       {"dm", dm_status_line(s)},
   };
   EXPECT_EQ(Json::parse(status_json(s)), expected);
@@ -110,6 +112,7 @@ TEST(StatusJson, says_null_for_what_is_not_known) {
   EXPECT_TRUE(json["hydration"]["eta_s"].is_null());
   EXPECT_TRUE(json["origin"]["last_error"].is_null());
   EXPECT_TRUE(json["reason"].is_null());
+  EXPECT_TRUE(json["io"].is_null());
 }
 
 TEST(StatusJson, names_states_and_modes_as_documented) {

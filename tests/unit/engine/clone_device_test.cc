@@ -5,7 +5,9 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <chrono>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -13,6 +15,8 @@
 #include <map>
 #include <random>
 #include <thread>
+
+#include "support/no_io_uring.h"
 
 namespace clonedev {
 namespace {
@@ -143,6 +147,24 @@ TEST_F(CloneDeviceTest, is_whole_at_once_and_found_again) {
   expected.replace(512, data.size(), data);
   EXPECT_EQ(read(**device, 0, 8192), expected);
   EXPECT_EQ(content(folder_ / "origin"), origin);
+}
+
+TEST_F(CloneDeviceTest, works_where_io_uring_is_denied_and_its_status_says_so) {
+  ::unsetenv("TCMU_CLONE_IO");
+  request_.options.hydration = true;
+  const std::string data = random_bytes(2, 4096);
+  run_without_io_uring(EPERM, [&] {
+    auto device = CloneDevice::open(request_);
+    ASSERT_TRUE(device) << device.error().message();
+    EXPECT_EQ((*device)->status().io, "threads");
+    EXPECT_TRUE(write(**device, 8192, data));
+    EXPECT_EQ(read(**device, 8192, 4096), data);
+    EXPECT_TRUE((*device)->close());
+  });
+  auto device = CloneDevice::open(request_);
+  ASSERT_TRUE(device) << device.error().message();
+  EXPECT_EQ((*device)->status().io, "io_uring");
+  EXPECT_EQ(read(**device, 8192, 4096), data);
 }
 
 TEST_F(CloneDeviceTest, completes_closes_the_origin_and_needs_it_no_more) {

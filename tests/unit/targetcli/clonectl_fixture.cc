@@ -98,5 +98,6 @@ clonedev::Status example_status(const std::string& name) {
   s.errors = {0, 0, 0, 3};
   s.metadata = {6, 1024, 12};
   s.destination_direct = true;
+  s.io = "io_uring";
   return s;
 }

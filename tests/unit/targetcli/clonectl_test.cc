@@ -128,7 +128,7 @@ TEST_F(ClonectlTest, shows_one_lun_in_full) {
             "metadata          6 of 1024 units of 4 KiB, 12 commits\n"
             "write cache       on\n"
             "discard passdown  on\n"
-            "destination I/O   direct (O_DIRECT)\n");
+            "destination I/O   direct (O_DIRECT), by io_uring\n");
 }
 
 TEST_F(ClonectlTest, shows_status_as_json_and_as_dm_clone) {
