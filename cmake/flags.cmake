@@ -19,5 +19,21 @@ if(CLONE_SANITIZE)
   endif()
 else()
   target_compile_options(clonedev_flags INTERFACE -fstack-protector-strong)
-  target_link_options(clonedev_flags INTERFACE -Wl,-z,relro,-z,now)
+  target_link_options(clonedev_flags INTERFACE -Wl,-z,relro,-z,now,-z,noexecstack)
+endif()
+
+# What the shipped targets have besides (docs/security.md); tests do without.
+add_library(clonedev_hardening INTERFACE)
+if(NOT CLONE_SANITIZE)
+  include(CheckCXXCompilerFlag)
+  foreach(flag stack-clash-protection cf-protection)
+    check_cxx_compiler_flag(-f${flag} CLONE_HAS_${flag})
+    if(CLONE_HAS_${flag})
+      target_compile_options(clonedev_hardening INTERFACE -f${flag})
+    endif()
+  endforeach()
+  # A distribution's own build type ("None") brings the distribution's own level.
+  target_compile_options(clonedev_hardening INTERFACE
+    "$<$<CONFIG:Release,RelWithDebInfo,MinSizeRel>:-U_FORTIFY_SOURCE;-D_FORTIFY_SOURCE=2>")
+  target_compile_definitions(clonedev_hardening INTERFACE _GLIBCXX_ASSERTIONS)
 endif()

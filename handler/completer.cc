@@ -10,7 +10,7 @@ Completer::Completer(Finish finish, unsigned threads) : finish_(finish) {
   threads_.reserve(threads);
   try {
     for (unsigned i = 0; i < threads; ++i) {
-      threads_.push_back(start_service_thread("clone-complete", [this] { run(); }));
+      threads_.push_back(start_service_thread("clone-complete", Rights::none, [this] { run(); }));
     }
   } catch (const std::system_error&) {
     stop();

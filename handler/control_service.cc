@@ -85,7 +85,8 @@ Result<> ControlService::start() {
   }
   try {
     for (unsigned i = 0; i < limits_.clients; ++i) {
-      threads_.push_back(start_service_thread("clone-control", [this] { serve_clients(); }));
+      threads_.push_back(
+          start_service_thread("clone-control", Rights::none, [this] { serve_clients(); }));
     }
   } catch (const std::system_error&) {
     stop();
@@ -133,12 +134,32 @@ void ControlService::serve_clients() {
 }
 
 void ControlService::serve(int client) {
+  if (peer_is_root(client)) {
+    converse(client, true);
+  } else {
+    serve_user(client);
+  }
+}
+
+void ControlService::serve_user(int client) {
+  if (++users_ + limits_.kept_for_root <= limits_.clients) {
+    converse(client, false);
+  } else {
+    const std::string reply = control_refusal("request: too many others ask: try again", false);
+    // What fits into the socket's buffer; who does not read is not waited for.
+    [[maybe_unused]] const ssize_t put =
+        ::send(client, reply.data(), reply.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+  }
+  --users_;
+}
+
+void ControlService::converse(int client, bool privileged) {
   std::string line;
   if (!read_line(client, std::chrono::steady_clock::now() + limits_.patience, line)) return;
   const std::string reply =
       line.size() > limits_.line_bytes
           ? control_refusal("request: the line is too long: send one short line of words", true)
-          : answer_(line, peer_is_root(client));
+          : answer_(line, privileged);
   // The answer may have taken its time; the client gets all of its own.
   write_all(client, std::chrono::steady_clock::now() + limits_.patience, reply);
 }

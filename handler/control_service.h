@@ -4,6 +4,7 @@
 // nor a slow client holds up another. A request has a longest line and five seconds.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <functional>
 #include <string>
@@ -24,6 +25,7 @@ class ControlService {
 
   struct Limits {
     unsigned clients = 8;
+    unsigned kept_for_root = 2;  // Of these, so that no user keeps root out.
     std::size_t line_bytes = 4096;
     std::chrono::milliseconds patience{5000};
   };
@@ -47,6 +49,8 @@ class ControlService {
   Result<> bind_socket();
   void serve_clients();
   void serve(int client);
+  void serve_user(int client);
+  void converse(int client, bool privileged);
   bool read_line(int client, Deadline deadline, std::string& line);
   void write_all(int client, Deadline deadline, std::string_view text);
   bool wait_for(int fd, short events, Deadline deadline);
@@ -58,6 +62,7 @@ class ControlService {
   UniqueFd listener_;
   UniqueFd stop_event_;
   std::vector<std::thread> threads_;
+  std::atomic<unsigned> users_ = 0;  // Clients other than root being served.
 };
 
 }  // namespace clonedev

@@ -126,7 +126,7 @@ void Clone::begin() {
                                                    *opened_.metadata, opened_.origin.get()},
                                      options_);
   reactor_->post([this] { engine_->start(); });
-  thread_ = start_service_thread("clone-" + name_, [this] { reactor_->run(); });
+  thread_ = start_service_thread("clone-" + name_, Rights::files, [this] { reactor_->run(); });
 }
 
 Status Clone::status_now() const {

@@ -143,7 +143,7 @@ Result<> ThreadBackend::start() {
   if (doorbell_.fd() < 0) return refused(std::strerror(errno));
   polled_.push_back({doorbell_.fd(), POLLIN, 0});
   try {
-    threads_.push_back(start_service_thread("clone-io", [this] { serve(); }));
+    threads_.push_back(start_service_thread("clone-io", Rights::none, [this] { serve(); }));
   } catch (const std::system_error& error) {
     return refused(error.what());
   }
@@ -257,7 +257,7 @@ void ThreadBackend::call_a_thread() {
     turn_.notify_one();
   } else if (threads_.size() < kMostThreads) {
     try {
-      threads_.push_back(start_service_thread("clone-io", [this] { serve(); }));
+      threads_.push_back(start_service_thread("clone-io", Rights::none, [this] { serve(); }));
     } catch (const std::system_error&) {
       // Those that are there take the turn when they are done.
     }

@@ -62,7 +62,7 @@ Result<std::unique_ptr<NbdDial>> NbdDial::start(const std::string& uri) {
   };
   if (job->bell < 0) return refused(std::strerror(errno));
   try {
-    start_service_thread("clone-dial", [job] { job->run(); }).detach();
+    start_service_thread("clone-dial", Rights::files, [job] { job->run(); }).detach();
   } catch (const std::system_error& e) {
     return refused(std::string("no thread to resolve its name: ") + e.what());
   }

@@ -75,6 +75,8 @@ $libdir/tcmu-runner/handler_clone.so 755
 /usr/lib/systemd/system/rtslib-fb-targetctl.service.d/tcmu-clone.conf 644
 /usr/lib/systemd/system/target.service.d 755
 /usr/lib/systemd/system/target.service.d/tcmu-clone.conf 644
+/usr/lib/systemd/system/tcmu-runner.service.d 755
+/usr/lib/systemd/system/tcmu-runner.service.d/tcmu-clone.conf 644
 /usr/share/doc/tcmu-clone/README.md 644
 /usr/share/licenses/tcmu-clone/LICENSE 644
 /usr/share/man/man5/tcmu-clone.conf.5 644
@@ -100,5 +102,8 @@ for unit in target rtslib-fb-targetctl; do
   same "order of $unit" $'After=tcmu-runner.service\nWants=tcmu-runner.service' \
     "$(grep '=' "$dropin" | sort)"
 done
+# An option that gives the daemon its own mounts would lose the live maps' tmpfs at every restart.
+same "hardening of tcmu-runner" $'[Service]\nNoNewPrivileges=yes' \
+  "$(grep -v '^#' "$root/usr/lib/systemd/system/tcmu-runner.service.d/tcmu-clone.conf")"
 same "clonectl --version" "$version" "$("$root/usr/bin/clonectl" --version)"
 echo "$(basename "$package"): $(installed | wc -l) entries, exactly those expected"

@@ -1,15 +1,21 @@
 #include "control_service.h"
 
 #include <gtest/gtest.h>
+#include <poll.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <nlohmann/json.hpp>
+#include <thread>
 
 #include "control_commands.h"
 #include "lun.h"
@@ -93,6 +99,45 @@ TEST_F(ControlServiceTest, slow_clients_do_not_hold_up_another) {
   const auto begin = std::chrono::steady_clock::now();
   EXPECT_NE(ask(path_, "x\n"), "");
   EXPECT_LT(std::chrono::steady_clock::now() - begin, 2s);
+}
+
+// The work as another user; credentials are a thread's own below glibc.
+void run_as_nobody(const std::function<void()>& work) {
+  std::thread([&] {
+    constexpr long kNobody = 65534;
+    ASSERT_EQ(::syscall(SYS_setresuid, kNobody, kNobody, kNobody), 0);
+    work();
+    ::prctl(PR_SET_DUMPABLE, 1);  // Which the change took from the process, and sanitizers need.
+  }).join();
+}
+
+// How many were answered without having asked, after all of `expected` were or ten seconds.
+std::size_t count_sent_away(const std::vector<UniqueFd>& clients, std::size_t expected) {
+  std::size_t count = 0;
+  for (int i = 0; i < 160 && count < expected; ++i) {
+    count = 0;
+    for (const UniqueFd& client : clients) {
+      pollfd entry{client.get(), POLLIN, 0};
+      count += ::poll(&entry, 1, 10) == 1;
+    }
+  }
+  return count;
+}
+
+TEST_F(ControlServiceTest, knows_a_user_and_keeps_room_for_root) {
+  if (::geteuid() != 0) GTEST_SKIP() << "needs root to become another";
+  ::chmod(folder_.c_str(), 0755);
+  ControlService service(path_, echo, {.clients = 4, .kept_for_root = 2, .patience = 20s});
+  ASSERT_TRUE(service.start().has_value());
+  std::string answered;
+  std::vector<UniqueFd> silent;
+  run_as_nobody([&] {
+    answered = ask(path_, "x\n");
+    for (int i = 0; i < 6; ++i) silent.push_back(connect_to(path_));
+  });
+  EXPECT_EQ(answered, "x by a user\n");
+  EXPECT_EQ(ask(path_, "x\n"), "x by root\n") << "in spite of the silent ones";
+  EXPECT_EQ(count_sent_away(silent, 4), 4U) << "two are listened to, the others are not";
 }
 
 TEST_F(ControlServiceTest, silent_client_is_sent_away) {

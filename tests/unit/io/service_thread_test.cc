@@ -27,10 +27,47 @@ unsigned long flags_of_this_thread() {
   return flags;
 }
 
+// A line of proc(5)'s status of this thread.
+std::string status_of_this_thread(const std::string& field) {
+  std::ifstream file("/proc/self/task/" + std::to_string(::syscall(SYS_gettid)) + "/status");
+  for (std::string line; std::getline(file, line);) {
+    if (line.starts_with(field + ":\t")) return line.substr(field.size() + 2);
+  }
+  return {};
+}
+
+struct ThreadRights {
+  explicit ThreadRights(Rights rights) {
+    start_service_thread("clone", rights, [this] {
+      effective = status_of_this_thread("CapEff");
+      permitted = status_of_this_thread("CapPrm");
+      no_new_privileges = status_of_this_thread("NoNewPrivs");
+    }).join();
+  }
+  std::string effective;
+  std::string permitted;
+  std::string no_new_privileges;
+};
+
+TEST(ServiceThread, has_no_capability_but_the_one_it_asks_for) {
+  const std::string before = status_of_this_thread("CapEff");
+  const ThreadRights none(Rights::none);
+  EXPECT_EQ(none.effective, "0000000000000000");
+  EXPECT_EQ(none.permitted, "0000000000000000");
+  EXPECT_EQ(none.no_new_privileges, "1");
+  const ThreadRights files(Rights::files);
+  const bool root = ::geteuid() == 0;
+  EXPECT_EQ(files.effective, root ? "0000000000000002" : "0000000000000000") << "CAP_DAC_OVERRIDE";
+  EXPECT_EQ(files.permitted, files.effective);
+  EXPECT_EQ(files.no_new_privileges, "1");
+  EXPECT_EQ(status_of_this_thread("CapEff"), before) << "its maker keeps its own";
+  EXPECT_EQ(status_of_this_thread("NoNewPrivs"), "0");
+}
+
 TEST(ServiceThread, takes_no_signal_and_has_its_name) {
   sigset_t mask;
   char name[16] = "";
-  start_service_thread("clone-a-long-name", [&] {
+  start_service_thread("clone-a-long-name", Rights::none, [&] {
     pthread_sigmask(SIG_SETMASK, nullptr, &mask);
     pthread_getname_np(pthread_self(), name, sizeof name);
   }).join();
@@ -44,18 +81,20 @@ TEST(ServiceThread, takes_no_signal_and_has_its_name) {
 
 // On a loopback LUN each of our threads may be what the write-back of dirty pages waits for.
 TEST(ServiceThread, is_an_io_flusher_if_its_maker_is) {
-  unsigned long made_before = 0;
+  unsigned long before = 0;
   unsigned long maker = 0;
   unsigned long made = 0;
   bool possible = false;
   std::thread([&] {
-    start_service_thread("clone", [&] { made_before = flags_of_this_thread(); }).join();
-    possible = ::prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0) == 0;
+    // Off first: the call also leaves a mark of its own (PF_SUPERPRIV), which is not inherited.
+    possible = ::prctl(PR_SET_IO_FLUSHER, 0, 0, 0, 0) == 0;
+    before = flags_of_this_thread();
+    possible = possible && ::prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0) == 0;
     maker = flags_of_this_thread();
-    start_service_thread("clone", [&] { made = flags_of_this_thread(); }).join();
+    start_service_thread("clone", Rights::none, [&] { made = flags_of_this_thread(); }).join();
   }).join();
   if (!possible) GTEST_SKIP() << "needs CAP_SYS_RESOURCE";
-  const unsigned long bits = maker & ~made_before;
+  const unsigned long bits = maker & ~before;
   EXPECT_NE(bits, 0UL) << "what the call sets";
   EXPECT_EQ(made & bits, bits);
 }
