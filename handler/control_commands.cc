@@ -136,15 +136,18 @@ std::string answer_control_line(const LunRegistry& registry, std::string_view li
   }
   const Words& words = *split_line;
   const std::string command = words.empty() ? "" : words[0];
+  const bool only_reads = command == "list" || command == "status" ||
+                          (command == "verify" && words.size() == 2);
+  if (!privileged && !only_reads) {
+    return control_refusal("'" + command.substr(0, 40) + "': only root may do that: a user may " +
+                               "ask for list, status NAME and verify NAME",
+                           false);
+  }
   if (command == "list" && words.size() == 1) return list(registry);
   if (command == "status" && words.size() == 2) return status(registry, words[1]);
-  if (command == "message" && words.size() >= 3) {
-    if (privileged) return message(registry, words);
-    return control_refusal("message: changes a LUN: only root may do that", false);
-  }
+  if (command == "message" && words.size() >= 3) return message(registry, words);
   if (command == "verify" && (words.size() == 2 || words.size() == 3)) {
-    if (privileged || words.size() == 2) return verify(registry, words);
-    return control_refusal("verify: costs the LUN time: only root may start or stop it", false);
+    return verify(registry, words);
   }
   constexpr std::string_view kForms =
       "give one of: list, status NAME, message NAME WORD..., verify NAME [start|stop]";

@@ -3,9 +3,11 @@
 //
 //   list                 an array of all LUNs' status objects
 //   status NAME          one status object
-//   message NAME WORD... dm-clone's messages; root only
+//   message NAME WORD... dm-clone's messages
 //   verify NAME [start|stop]
 //                        compare with the origin: what was found so far; the words are root's
+//
+// Everything but list, status NAME and verify NAME is for root only.
 //
 // A reply is {"ok":true,"result":...} or {"ok":false,"error":"what: why: what to do","usage":bool};
 // usage says that the request itself was wrong.

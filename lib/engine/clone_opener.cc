@@ -7,6 +7,7 @@
 
 #include "core/log.h"
 #include "engine/live_dir.h"
+#include "engine/private_folder.h"
 #include "origin/origin_factory.h"
 #include "origin/origin_name.h"
 
@@ -344,8 +345,8 @@ Task<Result<>> CloneOpener::open_new_metadata(std::uint64_t size) {
     metadata_before_ = std::move(*before);
     co_return Result<>{};
   }
-  std::error_code code;
-  std::filesystem::create_directories(request_.site.state_dir, code);
+  auto made = make_private_folder(request_.site.state_dir, "state folder");
+  if (!made) co_return made;
   auto file = ExclusiveFile::create(request_.options.meta, "metadata", size);
   if (!file) co_return fail(file.error());
   created_metadata_ = true;

@@ -11,6 +11,8 @@
 #include <fstream>
 #include <sstream>
 
+#include "engine/private_folder.h"
+
 namespace clonedev {
 namespace {
 
@@ -78,8 +80,7 @@ Result<> KnownClones::remember(const std::string& name, const KnownClone& clone)
   std::ostringstream present;
   present << std::ifstream(target).rdbuf();
   if (present.str() == text) return {};
-  std::error_code code;
-  std::filesystem::create_directories(dir_, code);
+  if (auto made = make_private_folder(dir_, "folder of known clones"); !made) return made;
   const std::string fresh = target + ".new";
   {
     std::ofstream file(fresh, std::ios::trunc);

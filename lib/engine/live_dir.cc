@@ -7,7 +7,8 @@
 
 #include <cerrno>
 #include <cstring>
-#include <filesystem>
+
+#include "engine/private_folder.h"
 
 namespace clonedev {
 namespace {
@@ -28,13 +29,7 @@ bool own_tmpfs(const std::string& dir) {
 
 Result<std::string> live_dir(const Site& site) {
   const std::string dir = site.run_dir + "/live";
-  std::error_code code;
-  std::filesystem::create_directories(dir, code);
-  if (code) {
-    return fail(Errc::unavailable,
-                "live map folder " + dir + ": cannot be made: " + code.message());
-  }
-  ::chmod(dir.c_str(), 0700);
+  if (auto made = make_private_folder(dir, "live map folder"); !made) return fail(made.error());
   if (!site.mount_live_tmpfs || own_tmpfs(dir)) return dir;
   if (::mount("tcmu-clone", dir.c_str(), "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC,
               kMountOptions) != 0) {

@@ -118,7 +118,7 @@ Result<ExclusiveFile> ExclusiveFile::open(const std::string& path, const std::st
   }
   const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
       until - std::chrono::steady_clock::now());
-  return adopt(fd, path, role, std::max(left, std::chrono::milliseconds(0)));
+  return adopt(fd, path, role, info.st_mode & S_IFMT, std::max(left, std::chrono::milliseconds(0)));
 }
 
 Result<ExclusiveFile> ExclusiveFile::create(const std::string& path, const std::string& role,
@@ -128,7 +128,7 @@ Result<ExclusiveFile> ExclusiveFile::create(const std::string& path, const std::
     return fail(Errc::unavailable,
                 role + " " + path + ": cannot be created: " + std::strerror(errno));
   }
-  auto file = adopt(fd, path, role, std::chrono::milliseconds(0));
+  auto file = adopt(fd, path, role, S_IFREG, std::chrono::milliseconds(0));
   if (!file) return file;
   if (auto sized = file->resize(size); !sized) {
     file->unlink();
@@ -138,13 +138,16 @@ Result<ExclusiveFile> ExclusiveFile::create(const std::string& path, const std::
 }
 
 Result<ExclusiveFile> ExclusiveFile::adopt(int fd, const std::string& path, const std::string& role,
-                                           std::chrono::milliseconds patience) {
+                                           mode_t kind, std::chrono::milliseconds patience) {
   ExclusiveFile file;
   file.fd_ = fd;
   file.path_ = path;
   file.role_ = role;
   struct stat info {};
   if (::fstat(fd, &info) != 0) return fail(file.error(Errc::unavailable, std::strerror(errno)));
+  if ((info.st_mode & S_IFMT) != kind) {
+    return fail(file.error(Errc::refused, "was replaced while it was opened: try again"));
+  }
   file.block_device_ = S_ISBLK(info.st_mode);
   file.device_ = file.block_device_ ? info.st_rdev : info.st_dev;
   file.inode_ = file.block_device_ ? 0 : info.st_ino;

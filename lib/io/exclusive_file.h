@@ -60,8 +60,9 @@ class ExclusiveFile {
   bool still_named() const;
 
  private:
+  // `kind`: the S_IFMT bits that the descriptor must have.
   static Result<ExclusiveFile> adopt(int fd, const std::string& path, const std::string& role,
-                                     std::chrono::milliseconds patience);
+                                     mode_t kind, std::chrono::milliseconds patience);
   Result<> lock(std::chrono::milliseconds patience);
   Error error(Errc code, const std::string& what) const;
 

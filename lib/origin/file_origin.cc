@@ -56,26 +56,36 @@ Result<> FileOrigin::open_path() {
                                 "file system is mounted"
                               : std::strerror(errno)));
   }
-  if (S_ISDIR(info.st_mode)) {
-    return fail(error(Errc::refused, "is a directory: give a disk image or a block device"));
-  }
-  if (!S_ISREG(info.st_mode) && !S_ISBLK(info.st_mode)) {
-    return fail(error(Errc::refused, "is neither a regular file nor a block device"));
-  }
-  fd_ = ::open(path_.c_str(), O_RDONLY | O_CLOEXEC);
+  if (auto judged = judge_kind(info.st_mode); !judged) return judged;
+  // Not to wait even if it became a FIFO a moment ago; measure() looks again, at what was opened.
+  fd_ = ::open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (fd_ < 0) {
     return fail(
         error(Errc::unavailable, fmt::format("cannot be opened: {}", std::strerror(errno))));
+  }
+  ::fcntl(fd_, F_SETFL, 0);  // An io_uring would give EAGAIN instead of waiting for the disk.
+  return {};
+}
+
+Result<> FileOrigin::judge_kind(unsigned mode) {
+  if (S_ISDIR(mode)) {
+    return fail(error(Errc::refused, "is a directory: give a disk image or a block device"));
+  }
+  if (!S_ISREG(mode) && !S_ISBLK(mode)) {
+    return fail(error(Errc::refused, "is neither a regular file nor a block device"));
   }
   return {};
 }
 
 Result<> FileOrigin::measure() {
   struct stat info {};
-  const off_t end = ::lseek(fd_, 0, SEEK_END);  // st_size of a block device is 0.
-  if (::fstat(fd_, &info) != 0 || end < 0) {
+  const auto no_size = [this] {
     return fail(error(Errc::unavailable, fmt::format("has no size: {}", std::strerror(errno))));
-  }
+  };
+  if (::fstat(fd_, &info) != 0) return no_size();
+  if (auto judged = judge_kind(info.st_mode); !judged) return judged;
+  const off_t end = ::lseek(fd_, 0, SEEK_END);  // st_size of a block device is 0.
+  if (end < 0) return no_size();
   if (end == 0) return fail(error(Errc::refused, "is empty: there is nothing to clone"));
   size_ = static_cast<std::uint64_t>(end);
   block_device_ = S_ISBLK(info.st_mode);

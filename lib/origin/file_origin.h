@@ -39,6 +39,7 @@ class FileOrigin final : public Origin {
 
  private:
   Result<> open_path();
+  Result<> judge_kind(unsigned mode);
   Result<> measure();
   void open_direct();
   int choose(std::uint64_t offset, iovec& piece) const;

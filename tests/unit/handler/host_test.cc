@@ -1,8 +1,5 @@
 // The real handler_clone.so, loaded as the daemon loads it, over files: no kernel, no daemon.
 #include <gtest/gtest.h>
-#include <sys/socket.h>
-#include <sys/un.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cstdlib>
@@ -15,14 +12,14 @@
 #include <thread>
 
 #include "support/nbd_server.h"
-#include "support/runner_host.h"
+#include "support/plugin_site.h"
 
 namespace clonedev::testing {
 namespace {
 
 constexpr std::uint64_t kSize = 16 << 20;
 
-std::string scratch;  // Of the whole program: the handler reads its environment once.
+PluginSite* site = nullptr;
 tcmur_handler* handler = nullptr;
 
 std::uint8_t origin_byte(std::uint64_t at) {
@@ -35,31 +32,13 @@ Bytes origin_bytes(std::uint64_t offset, std::size_t length) {
   return bytes;
 }
 
-std::string ask_control(const std::string& line) {
-  const int fd = ::socket(AF_UNIX, SOCK_STREAM, 0);
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  const std::string path = scratch + "/run/control.sock";
-  std::strncpy(address.sun_path, path.c_str(), sizeof address.sun_path - 1);
-  std::string reply;
-  if (::connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0) {
-    static_cast<void>(::send(fd, line.data(), line.size(), MSG_NOSIGNAL));
-    char buffer[4096];
-    for (ssize_t got = 0; (got = ::read(fd, buffer, sizeof buffer)) > 0;) {
-      reply.append(buffer, static_cast<std::size_t>(got));
-    }
-  }
-  ::close(fd);
-  return reply;
-}
-
 class HostTest : public ::testing::Test {
  protected:
   HostTest() {
     take_log();
     static int next = 0;
     name_ = "lun" + std::to_string(next++);
-    folder_ = scratch + "/" + name_;
+    folder_ = site->folder() + "/" + name_;
     origin_ = folder_ + "/origin";
     std::filesystem::create_directory(folder_);
     const Bytes image = origin_bytes(0, kSize);
@@ -84,7 +63,7 @@ class HostTest : public ::testing::Test {
     setup.config = config(more);
     setup.size_bytes = kSize;
     setup.block_bytes = block_bytes;
-    setup.sys_dir = scratch + "/sys";
+    setup.sys_dir = site->sys_dir();
     lun_.emplace(*handler, setup);
     return *lun_;
   }
@@ -122,7 +101,7 @@ TEST_F(HostTest, a_verification_finds_a_byte_that_was_changed_behind_the_luns_ba
   ASSERT_EQ(lun(512, ";hydration_threshold=16;hydration_batch_size=16").open(), 0);
   using Json = nlohmann::json;
   const auto ask = [this](const std::string& before, const std::string& after = "") {
-    return Json::parse(ask_control(before + " " + name_ + after + "\n"));
+    return Json::parse(site->ask_control(before + " " + name_ + after + "\n"));
   };
   const auto until = [](auto done) {
     const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(60);
@@ -310,16 +289,16 @@ TEST_F(HostTest, live_keys_change_and_static_keys_do_not) {
 
 TEST_F(HostTest, control_socket_lists_what_is_open_and_what_failed) {
   ASSERT_EQ(lun().open(), 0);
-  auto status = nlohmann::json::parse(ask_control("status " + name_ + "\n"));
+  auto status = nlohmann::json::parse(site->ask_control("status " + name_ + "\n"));
   ASSERT_EQ(status["ok"], true);
   EXPECT_EQ(status["result"]["name"], name_);
   EXPECT_EQ(status["result"]["size_bytes"], kSize);
   lun_->close();
-  EXPECT_EQ(nlohmann::json::parse(ask_control("status " + name_ + "\n"))["ok"], false);
+  EXPECT_EQ(nlohmann::json::parse(site->ask_control("status " + name_ + "\n"))["ok"], false);
 
   std::filesystem::remove(folder_ + "/dest");
   EXPECT_NE(lun_->open(), 0) << "a known clone without its destination";
-  status = nlohmann::json::parse(ask_control("status " + name_ + "\n"));
+  status = nlohmann::json::parse(site->ask_control("status " + name_ + "\n"));
   EXPECT_EQ(status["result"]["state"], "failed");
   EXPECT_NE(status["result"]["reason"], "");
 }
@@ -330,7 +309,7 @@ TEST_F(HostTest, second_lun_of_one_name_is_refused_and_the_first_lives) {
   setup.name = name_;
   setup.config = config();
   setup.size_bytes = kSize;
-  setup.sys_dir = scratch + "/sys";
+  setup.sys_dir = site->sys_dir();
   HostLun second(*handler, setup);
   EXPECT_NE(second.open(), 0);
   expect_bytes(0, origin_bytes(0, 4096));
@@ -343,21 +322,8 @@ int main(int argc, char** argv) {
   ::testing::InitGoogleTest(&argc, argv);
   using namespace clonedev::testing;
   if (::testing::GTEST_FLAG(list_tests)) return RUN_ALL_TESTS();
-  // On the build's own disk: /tmp may be a tmpfs, which takes no O_DIRECT.
-  // A short path: three of them must fit into a config string, and one into a socket address.
-  scratch = "/var/tmp/clone-host-XXXXXX";
-  if (::mkdtemp(scratch.data()) == nullptr) return 1;
-  ::setenv("TCMU_CLONE_STATE_DIR", (scratch + "/state").c_str(), 1);
-  ::setenv("TCMU_CLONE_RUN_DIR", (scratch + "/run").c_str(), 1);
-  ::setenv("TCMU_CLONE_CONF_DIR", (scratch + "/conf").c_str(), 1);
-  ::setenv("TCMU_CLONE_SYS_DIR", (scratch + "/sys").c_str(), 1);
-  for (const char* folder : {"/state", "/run", "/conf", "/sys"}) {
-    std::filesystem::create_directory(scratch + folder);
-  }
-  handler = load_handler(HANDLER_CLONE_SO);
-  if (handler == nullptr) return 1;
-  const int failed = RUN_ALL_TESTS();
-  handler->destroy();
-  std::filesystem::remove_all(scratch);
-  return failed;
+  PluginSite here(HANDLER_CLONE_SO);
+  site = &here;
+  handler = here.handler();
+  return handler != nullptr ? RUN_ALL_TESTS() : 1;
 }

@@ -1,0 +1,48 @@
+#include "support/plugin_site.h"
+
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+
+namespace clonedev::testing {
+
+PluginSite::PluginSite(const std::string& plugin) {
+  if (::mkdtemp(folder_.data()) == nullptr) std::abort();
+  ::setenv("TCMU_CLONE_STATE_DIR", (folder_ + "/state").c_str(), 1);
+  ::setenv("TCMU_CLONE_RUN_DIR", (folder_ + "/run").c_str(), 1);
+  ::setenv("TCMU_CLONE_CONF_DIR", (folder_ + "/conf").c_str(), 1);
+  ::setenv("TCMU_CLONE_SYS_DIR", (folder_ + "/sys").c_str(), 1);
+  for (const char* name : {"/state", "/run", "/conf", "/sys"}) {
+    std::filesystem::create_directory(folder_ + name);
+  }
+  handler_ = load_handler(plugin);
+}
+
+PluginSite::~PluginSite() {
+  if (handler_ != nullptr) handler_->destroy();
+  std::filesystem::remove_all(folder_);
+}
+
+std::string PluginSite::ask_control(const std::string& line) const {
+  const int fd = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  const std::string path = folder_ + "/run/control.sock";
+  std::strncpy(address.sun_path, path.c_str(), sizeof address.sun_path - 1);
+  std::string reply;
+  if (::connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0) {
+    static_cast<void>(::send(fd, line.data(), line.size(), MSG_NOSIGNAL));
+    char buffer[4096];
+    for (ssize_t got = 0; (got = ::read(fd, buffer, sizeof buffer)) > 0;) {
+      reply.append(buffer, static_cast<std::size_t>(got));
+    }
+  }
+  ::close(fd);
+  return reply;
+}
+
+}  // namespace clonedev::testing

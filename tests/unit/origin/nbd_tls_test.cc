@@ -1,0 +1,100 @@
+// nbds:// with certificates: verified against the CA and the host's name, with no word from the
+// user, and never silently without TLS.
+
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+
+#include "origin/nbd_origin.h"
+#include "run_on_reactor.h"
+#include "support/nbd_server.h"
+
+namespace clonedev {
+namespace {
+
+using namespace std::chrono_literals;
+
+// A CA in `folder`, and a server's key and certificate for what `name` says (certtool's words).
+class Authority {
+ public:
+  Authority(std::filesystem::path folder, const std::string& name) : folder_(std::move(folder)) {
+    std::filesystem::create_directory(folder_);
+    put("ca.info", "cn = test\nca\ncert_signing_key\n");
+    put("server.info", "cn = server\n" + name + "\ntls_www_server\nsigning_key\n");
+    make_key("ca-key.pem");
+    make_key("server-key.pem");
+    certtool("--generate-self-signed --template ca.info --load-privkey ca-key.pem", "ca-cert.pem");
+    certtool(
+        "--generate-certificate --template server.info --load-privkey server-key.pem "
+        "--load-ca-certificate ca-cert.pem --load-ca-privkey ca-key.pem",
+        "server-cert.pem");
+  }
+  static bool possible() { return std::system("certtool --version >/dev/null 2>&1") == 0; }
+  const std::filesystem::path& folder() const { return folder_; }
+
+ private:
+  void put(const char* name, const std::string& text) const {
+    std::ofstream(folder_ / name) << text;
+  }
+  void make_key(const std::string& name) const {
+    certtool("--generate-privkey --key-type=ecdsa", name);
+  }
+  void certtool(const std::string& words, const std::string& into) const {
+    const std::string command =
+        "cd " + folder_.string() + " && certtool " + words + " --outfile " + into + " >log 2>&1";
+    EXPECT_EQ(std::system(command.c_str()), 0) << command;
+  }
+
+  const std::filesystem::path folder_;
+};
+
+class NbdTlsTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (!NbdServer::available()) GTEST_SKIP() << "nbdkit is not installed";
+    if (!Authority::possible()) GTEST_SKIP() << "certtool (gnutls-bin) is not installed";
+    server_ = std::make_unique<NbdServer>(
+        std::vector<std::string>{"--tls=require", "--tls-certificates={folder}/good", "pattern",
+                                 "1M"},
+        true);
+  }
+  Result<> connect(const std::filesystem::path& certificates) {
+    const std::string address = server_->uri().substr(std::string("nbd://").size());
+    const std::string uri = "nbds://" + address + "/?tls-certificates=" + certificates.string();
+    NbdOrigin origin(*reactor_, uri, 10s, 1U);
+    const auto opened = run_on(*reactor_, [&] { return origin.open(); });
+    run_on(*reactor_, [&] { return origin.close(); });
+    return opened;
+  }
+
+  std::unique_ptr<Reactor> reactor_ = new_reactor();
+  std::unique_ptr<NbdServer> server_;
+};
+
+TEST_F(NbdTlsTest, server_whose_certificate_is_of_the_known_authority_is_believed) {
+  const Authority good(server_->file("good"), "ip_address = \"127.0.0.1\"");
+  const Authority other(server_->file("other"), "ip_address = \"127.0.0.1\"");
+  server_->start();
+  const auto opened = connect(good.folder());
+  EXPECT_TRUE(opened) << opened.error().message();
+  EXPECT_FALSE(connect(other.folder())) << "a certificate of another authority was believed";
+  EXPECT_FALSE(connect(server_->file("nowhere"))) << "without an authority any was believed";
+}
+
+TEST_F(NbdTlsTest, certificate_of_another_host_is_refused) {
+  const Authority good(server_->file("good"), "dns_name = \"elsewhere.example\"");
+  server_->start();
+  EXPECT_FALSE(connect(good.folder()));
+}
+
+TEST_F(NbdTlsTest, server_without_tls_is_refused) {
+  const Authority good(server_->file("good"), "ip_address = \"127.0.0.1\"");
+  server_ = std::make_unique<NbdServer>(std::vector<std::string>{"pattern", "1M"}, true);
+  server_->start();
+  EXPECT_FALSE(connect(good.folder()));
+}
+
+}  // namespace
+}  // namespace clonedev
