@@ -136,8 +136,8 @@ std::string answer_control_line(const LunRegistry& registry, std::string_view li
   }
   const Words& words = *split_line;
   const std::string command = words.empty() ? "" : words[0];
-  const bool only_reads = command == "list" || command == "status" ||
-                          (command == "verify" && words.size() == 2);
+  const bool only_reads =
+      command == "list" || command == "status" || (command == "verify" && words.size() == 2);
   if (!privileged && !only_reads) {
     return control_refusal("'" + command.substr(0, 40) + "': only root may do that: a user may " +
                                "ask for list, status NAME and verify NAME",

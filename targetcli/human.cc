@@ -66,14 +66,14 @@ std::string progress_bar(std::uint64_t part, std::uint64_t whole) {
 }
 
 std::string printable(std::string_view text) {
-  std::string shown(text);
-  std::replace_if(
-      shown.begin(), shown.end(),
-      [](char c) {
-        const auto byte = static_cast<unsigned char>(c);
-        return byte < 0x20 || byte == 0x7f;
-      },
-      '?');
+  std::string shown;
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    // In UTF-8, U+0080 to U+009F are C2 80 to C2 9F.
+    const bool second = byte >= 0x80 && byte < 0xa0 && shown.ends_with('\xc2');
+    if (second) shown.pop_back();
+    shown += second || byte < 0x20 || byte == 0x7f ? '?' : c;
+  }
   return shown;
 }
 

@@ -20,7 +20,8 @@ std::string human_duration(std::uint64_t seconds);
 // "[#####...............]", rounded down.
 std::string progress_bar(std::uint64_t part, std::uint64_t whole);
 
-// Control characters become '?', so that no text from elsewhere drives the terminal.
+// Control characters, those of U+0080 to U+009F too, become '?', so that no text from elsewhere
+// drives the terminal.
 std::string printable(std::string_view text);
 
 // Columns padded to their widest cell, two blanks apart, a newline after each row.

@@ -63,8 +63,8 @@ std::thread start_service_thread(const std::string& name, Rights rights,
                                  std::function<void()> body) {
   const SignalGuard no_signals;
   return std::thread([short_name = name.substr(0, 15), rights, body = std::move(body)] {
-    pthread_setname_np(pthread_self(), short_name.c_str());
     give_up_rights(rights);
+    pthread_setname_np(pthread_self(), short_name.c_str());
     body();
   });
 }

@@ -18,6 +18,18 @@ TEST(Human, writes_bytes_with_one_digit) {
   EXPECT_EQ(human_bytes(kMax), "16.0 EiB");
 }
 
+TEST(Human, shows_no_control_character) {
+  EXPECT_EQ(printable("a\x1b[2J\nb\x7f"), "a?[2J?b?");
+  EXPECT_EQ(printable("\xc2\x9b"
+                      "31m"),
+            "?31m")
+      << "CSI as one character of UTF-8";
+  EXPECT_EQ(printable("gr\xc3\xb6\xc3\x9f"
+                      "er \xc2\xa7"),
+            "gr\xc3\xb6\xc3\x9f"
+            "er \xc2\xa7");
+}
+
 TEST(Human, says_100_percent_only_for_all_of_it) {
   EXPECT_EQ(human_percent(0, 10), "0.0 %");
   EXPECT_EQ(human_percent(1, 3), "33.3 %");
