@@ -3,15 +3,47 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <cstring>
+#include <string_view>
 #include <system_error>
 
 #include "clonedev/service_thread.h"
 #include "origin/origin_name.h"
 
 namespace clonedev {
+
+namespace {
+
+// The value of `key` in the query of a URI, or empty. Not decoded: a path that needs escapes is
+// then not found, which refuses, and never the other way round.
+std::string query_value(const std::string& uri, const std::string& key) {
+  std::size_t at = uri.find('?');
+  while (at != std::string::npos) {
+    const std::size_t end = std::min(uri.find_first_of("&;#", at + 1), uri.size());
+    const std::string_view pair = std::string_view(uri).substr(at + 1, end - at - 1);
+    if (pair.starts_with(key + "=")) return std::string(pair.substr(key.size() + 1));
+    at = end < uri.size() && uri[end] != '#' ? end : std::string::npos;
+  }
+  return {};
+}
+
+// libnbd before 1.20.3 believes any certificate when it has no authority to check it against, and
+// says nothing (CVE-2024-7383): neither given, nor in the folder that was given.
+constexpr const char* kUnverified =
+    "nbds:// needs tls-certificates=DIR with a readable ca-cert.pem in it, or tls-psk-file=FILE: "
+    "without, nobody would check who answers";
+
+bool server_is_verified(const std::string& uri) {
+  if (!uri.starts_with("nbds")) return true;
+  if (!query_value(uri, "tls-psk-file").empty()) return true;
+  const std::string folder = query_value(uri, "tls-certificates");
+  return !folder.empty() && ::access((folder + "/ca-cert.pem").c_str(), R_OK) == 0;
+}
+
+}  // namespace
 
 struct NbdDial::Job {
   explicit Job(std::string to) : uri(std::move(to)), bell(::eventfd(0, EFD_CLOEXEC)) {}
@@ -44,11 +76,12 @@ bool NbdDial::Job::prepare() {
 }
 
 void NbdDial::Job::run() {
-  const bool prepared = prepare();
+  const bool verified = server_is_verified(uri);
+  const bool prepared = verified && prepare();
   if (!prepared || nbd_aio_connect_uri(handle.get(), uri.c_str()) == -1) {
-    const char* text = nbd_get_error();  // Of this thread.
+    const char* text = verified ? nbd_get_error() : kUnverified;  // The error of this thread.
     error = text ? text : "cannot be reached";
-    bad_uri = prepared && (nbd_get_errno() == EINVAL || nbd_get_errno() == EPERM);
+    bad_uri = !verified || (prepared && (nbd_get_errno() == EINVAL || nbd_get_errno() == EPERM));
     handle.reset();
   }
   finished.store(true, std::memory_order_release);

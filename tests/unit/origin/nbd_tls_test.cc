@@ -80,7 +80,17 @@ TEST_F(NbdTlsTest, server_whose_certificate_is_of_the_known_authority_is_believe
   const auto opened = connect(good.folder());
   EXPECT_TRUE(opened) << opened.error().message();
   EXPECT_FALSE(connect(other.folder())) << "a certificate of another authority was believed";
-  EXPECT_FALSE(connect(server_->file("nowhere"))) << "without an authority any was believed";
+}
+
+// libnbd of Debian 12 believes any server then (CVE-2024-7383).
+TEST_F(NbdTlsTest, without_an_authority_to_ask_nobody_is_believed) {
+  const Authority good(server_->file("good"), "ip_address = \"127.0.0.1\"");
+  server_->start();
+  const auto nowhere = connect(server_->file("nowhere"));
+  ASSERT_FALSE(nowhere);
+  EXPECT_NE(nowhere.error().message().find("ca-cert.pem"), std::string::npos)
+      << nowhere.error().message();
+  EXPECT_FALSE(connect("")) << "the words are there, the folder is not";
 }
 
 TEST_F(NbdTlsTest, certificate_of_another_host_is_refused) {
