@@ -19,4 +19,10 @@ void add_set(CLI::App& app, const Context& context);
 void add_wait(CLI::App& app, const Context& context);
 void add_verify(CLI::App& app, const Context& context);
 
+// Those of metadata that no daemon has open.
+void add_check(CLI::App& app);
+void add_dump(CLI::App& app);
+void add_repair(CLI::App& app);
+void add_restore(CLI::App& app);
+
 }  // namespace clonectl

@@ -1,9 +1,12 @@
-// clonectl: looks at clone LUNs and steers them.
+// clonectl: looks at clone LUNs and steers them, and mends their metadata.
 
+#include <fcntl.h>
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <cstdio>
 #include <cstdlib>
+#include <system_error>
 
 #include "command_error.h"
 #include "commands.h"
@@ -15,6 +18,14 @@ namespace {
 int report(ExitCode code, const std::string& text) {
   fmt::print(stderr, "clonectl: {}\n", text);
   return static_cast<int>(code);
+}
+
+// A standard descriptor that the caller has closed must not become that of a metadata file. Writing
+// to it still fails.
+void occupy_standard_descriptors() {
+  int fd = 0;
+  while (fd <= STDERR_FILENO && fd >= 0) fd = ::open("/dev/null", O_RDONLY | O_CLOEXEC);
+  if (fd > STDERR_FILENO) ::close(fd);
 }
 
 // CLI11 tells of a missing command before it tells of an unknown word; people want the word.
@@ -43,6 +54,10 @@ int run(int argc, char** argv) {
   add_set(app, context);
   add_wait(app, context);
   add_verify(app, context);
+  add_check(app);
+  add_dump(app);
+  add_repair(app);
+  add_restore(app);
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& help) {
@@ -56,6 +71,8 @@ int run(int argc, char** argv) {
     return report(
         ExitCode::failed,
         "the reply is not understood: do clonectl and the handler have the same version?");
+  } catch (const std::system_error& error) {  // Of fmt::print.
+    return report(ExitCode::failed, fmt::format("cannot write the output: {}", error.what()));
   }
   return std::fflush(stdout) == 0 ? 0 : report(ExitCode::failed, "cannot write the output");
 }
@@ -63,4 +80,7 @@ int run(int argc, char** argv) {
 }  // namespace
 }  // namespace clonectl
 
-int main(int argc, char** argv) { return clonectl::run(argc, argv); }
+int main(int argc, char** argv) {
+  clonectl::occupy_standard_descriptors();
+  return clonectl::run(argc, argv);
+}

@@ -21,7 +21,6 @@ constexpr auto kLockPatience = milliseconds(20'000);
 // An origin that is away must not hold the daemon up; one that answers is checked at once.
 constexpr auto kLookAtOrigin = milliseconds(1'000);
 constexpr auto kFirstConnect = milliseconds(2'000);
-constexpr const char* kNoIdentity = "none";
 constexpr const char* kInitHint = "; init=overwrite makes a new clone there";
 
 // "device:inode" of what a path names, empty when there is nothing.
@@ -262,10 +261,12 @@ Result<> CloneOpener::check_existing() const {
   }
   const std::string& expected = superblock_.destination_identity;
   const std::string present = destination_file_.identity();
-  if (expected != present && expected != kNoIdentity && present != kNoIdentity) {
+  if (ExclusiveFile::differ(expected, present)) {
     return fail(Errc::foreign, sentence("destination " + request_.options.dest +
                                         " is not the one the clone was made with (it was " +
-                                        expected + ", this is " + present + ")"));
+                                        expected + ", this is " + present +
+                                        "): after a deliberate move, clonectl repair META "
+                                        "--rebind --dest"));
   }
   return {};
 }

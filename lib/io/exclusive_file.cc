@@ -25,6 +25,7 @@ namespace clonedev {
 namespace {
 
 constexpr auto kPoll = std::chrono::milliseconds(50);
+constexpr const char* kNoIdentity = "none";
 
 // Files in use by this process: a second opener need not wait for what will not end.
 class InUse {
@@ -75,7 +76,7 @@ std::string file_identity(int fd) {
   } handle{};
   handle.head.handle_bytes = MAX_HANDLE_SZ;
   int mount = 0;
-  if (::name_to_handle_at(fd, "", &handle.head, &mount, AT_EMPTY_PATH) != 0) return "none";
+  if (::name_to_handle_at(fd, "", &handle.head, &mount, AT_EMPTY_PATH) != 0) return kNoIdentity;
   return "file:" + std::to_string(handle.head.handle_type) + ":" +
          short_text({handle.head.f_handle, handle.head.handle_bytes});
 }
@@ -92,6 +93,16 @@ Error ExclusiveFile::error(Errc code, const std::string& what) const {
 
 Result<ExclusiveFile> ExclusiveFile::open(const std::string& path, const std::string& role,
                                           std::chrono::milliseconds patience) {
+  return open(path, role, O_RDWR, patience);
+}
+
+Result<ExclusiveFile> ExclusiveFile::open_to_read(const std::string& path,
+                                                  const std::string& role) {
+  return open(path, role, O_RDONLY, std::chrono::milliseconds(0));
+}
+
+Result<ExclusiveFile> ExclusiveFile::open(const std::string& path, const std::string& role,
+                                          int access, std::chrono::milliseconds patience) {
   struct stat info {};
   if (::stat(path.c_str(), &info) != 0) {
     return fail(Errc::unavailable, role + " " + path + ": " + std::strerror(errno));
@@ -101,7 +112,7 @@ Result<ExclusiveFile> ExclusiveFile::open(const std::string& path, const std::st
                 role + " " + path + ": is neither a regular file nor a block device");
   }
   const auto until = std::chrono::steady_clock::now() + patience;
-  const int flags = O_RDWR | O_CLOEXEC | (S_ISBLK(info.st_mode) ? O_EXCL : 0);
+  const int flags = access | O_CLOEXEC | (S_ISBLK(info.st_mode) ? O_EXCL : 0);
   int fd = ::open(path.c_str(), flags);
   // A killed predecessor's descriptor holds O_EXCL until its I/O has ended.
   while (fd < 0 && errno == EBUSY && std::chrono::steady_clock::now() < until) {
@@ -162,7 +173,8 @@ Result<> ExclusiveFile::lock(std::chrono::milliseconds patience) {
   registered_ = true;
   const auto until = std::chrono::steady_clock::now() + patience;
   struct flock whole {};
-  whole.l_type = F_WRLCK;
+  const bool to_read = (::fcntl(fd_, F_GETFL) & O_ACCMODE) == O_RDONLY;
+  whole.l_type = to_read ? F_RDLCK : F_WRLCK;
   whole.l_whence = SEEK_SET;
   while (::fcntl(fd_, F_OFD_SETLK, &whole) != 0) {
     if (errno != EAGAIN && errno != EACCES) {
@@ -205,7 +217,11 @@ std::uint64_t ExclusiveFile::size() const {
 std::string ExclusiveFile::identity() const {
   if (!block_device_) return file_identity(fd_);
   const std::string id = block_identity(device_);
-  return id.empty() ? "none" : "blockdev:" + id;
+  return id.empty() ? kNoIdentity : "blockdev:" + id;
+}
+
+bool ExclusiveFile::differ(const std::string& one, const std::string& other) {
+  return one != other && one != kNoIdentity && other != kNoIdentity;
 }
 
 std::string ExclusiveFile::place() const {
@@ -260,7 +276,8 @@ Result<> ExclusiveFile::sync() const {
 }
 
 Result<> ExclusiveFile::sync_parent() const {
-  const std::string parent = std::filesystem::path(path_).parent_path();
+  const std::string folder = std::filesystem::path(path_).parent_path();
+  const std::string parent = folder.empty() ? "." : folder;
   const int dir = ::open(parent.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   const bool synced = dir >= 0 && ::fsync(dir) == 0;
   const int code = errno;

@@ -25,6 +25,9 @@ class ExclusiveFile {
   // file nor a block device.
   static Result<ExclusiveFile> open(const std::string& path, const std::string& role,
                                     std::chrono::milliseconds patience);
+  // To look at only, whatever its permissions say of writing: shared with others who look, refused
+  // at once (Errc::in_use) while somebody may write. Nothing but reading is done with it.
+  static Result<ExclusiveFile> open_to_read(const std::string& path, const std::string& role);
   // A new regular file of that size, without blocks; fails if the path exists. Durable after
   // sync_parent().
   static Result<ExclusiveFile> create(const std::string& path, const std::string& role,
@@ -42,6 +45,8 @@ class ExclusiveFile {
   // Equal text, equal device or file, also after a reboot: a block device's WWN, dm uuid or
   // partition uuid; a file's handle in its file system. "none" when the kernel knows nothing such.
   std::string identity() const;
+  // Whether two of these are known to be of different devices or files.
+  static bool differ(const std::string& one, const std::string& other);
   // Which inode or device this is right now: for telling three paths apart.
   std::string place() const;
   // Whether anything is stored there: a hole-free byte of a file, a non-zero byte in samples of a
@@ -60,6 +65,8 @@ class ExclusiveFile {
   bool still_named() const;
 
  private:
+  static Result<ExclusiveFile> open(const std::string& path, const std::string& role, int access,
+                                    std::chrono::milliseconds patience);
   // `kind`: the S_IFMT bits that the descriptor must have.
   static Result<ExclusiveFile> adopt(int fd, const std::string& path, const std::string& role,
                                      mode_t kind, std::chrono::milliseconds patience);

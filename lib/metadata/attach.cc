@@ -30,7 +30,7 @@ Result<Start> decide(const Superblock& superblock, const HostIds& ids) {
   return fail(Errc::refused,
               fmt::format("{}: it is attached, or was not detached cleanly, by another machine "
                           "(machine id {}): detach it there, or, when that machine is certainly "
-                          "off, clonectl repair --take-over",
+                          "off, clonectl repair META --take-over",
                           superblock.name, id_text(superblock.machine_id)));
 }
 
@@ -41,7 +41,8 @@ Result<std::unique_ptr<LiveMap>> adopt(const Superblock& superblock, const std::
   return fail(Errc::refused,
               fmt::format("{}: it was in use in this boot and was not detached cleanly, and its "
                           "live map is missing or not usable ({}): acknowledged writes may be "
-                          "missing from the metadata: bring that file back, or clonectl repair",
+                          "missing from the metadata: bring that file back, or see what clonectl "
+                          "repair META says",
                           superblock.name, live.error().message()));
 }
 
@@ -100,7 +101,7 @@ Result<> check_complete(const Superblock& superblock, const PageTable& table, st
     if (table.kind(page) == PageKind::destination) continue;
     return fail(Errc::damaged,
                 fmt::format("{}: marked complete, but some blocks still need the origin: the "
-                            "metadata are damaged: restore them from a backup",
+                            "metadata are damaged: restore them from a dump or a backup",
                             superblock.name));
   }
   return {};

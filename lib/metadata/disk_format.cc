@@ -30,7 +30,7 @@ PageRef to_core(const DiskRef& ref) { return {ref.where.value(), ref.checksum.va
 tl::unexpected<Error> damaged(std::uint64_t slot, const std::string& what) {
   return fail(Errc::damaged,
               fmt::format("metadata: superblock slot {} has a valid checksum but {}: it was not "
-                          "written by this program: restore the metadata from a backup",
+                          "written by this program: restore the metadata from a dump or a backup",
                           slot, what));
 }
 

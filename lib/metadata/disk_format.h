@@ -124,8 +124,6 @@ using PageWords = std::array<std::uint64_t, StatePages::kWordsPerPage>;
 // XXH3, 64 bits, seeded with the number of the unit: the right bytes in the wrong place fail.
 std::uint64_t checksum_of(std::span<const std::byte> bytes, std::uint64_t unit);
 
-enum class SlotContent { blank, foreign, torn, sealed };
-// What lies in superblock slot `slot`: zeroes, something else, ours with a wrong checksum, ours.
 SlotContent look_at_slot(const Unit& unit, std::uint64_t slot);
 
 // Strings that are too long are cut. The checksum is for unit sequence % 2.

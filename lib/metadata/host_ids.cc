@@ -17,26 +17,11 @@ std::optional<unsigned> hex_digit(char c) {
   return {};
 }
 
-// 32 hexadecimal digits, with or without dashes.
-std::optional<Id> parse_id(const std::string& text) {
-  Id id{};
-  std::size_t digits = 0;
-  for (const char c : text) {
-    if (c == '-') continue;
-    const auto digit = hex_digit(c);
-    if (!digit || digits == 2 * id.size()) return {};
-    id[digits / 2] = static_cast<std::uint8_t>(unsigned{id[digits / 2]} << 4 | *digit);
-    ++digits;
-  }
-  if (digits != 2 * id.size() || id == Id{}) return {};
-  return id;
-}
-
 Result<Id> read_id(const char* path) {
   std::ifstream file(path);
   std::string line;
   std::getline(file, line);
-  if (const auto id = parse_id(line)) return *id;
+  if (const auto id = id_from_text(line); id && *id != Id{}) return *id;
   return fail(Errc::unavailable,
               fmt::format("{}: no id of 32 hexadecimal digits can be read from it, so a crash "
                           "could not be told from a power loss: provide the file",
@@ -69,6 +54,20 @@ std::string id_text(const Id& id) {
     text += fmt::format("{:02x}", id[i]);
   }
   return text;
+}
+
+std::optional<Id> id_from_text(std::string_view text) {
+  Id id{};
+  std::size_t digits = 0;
+  for (const char c : text) {
+    if (c == '-') continue;
+    const auto digit = hex_digit(c);
+    if (!digit || digits == 2 * id.size()) return {};
+    id[digits / 2] = static_cast<std::uint8_t>(unsigned{id[digits / 2]} << 4 | *digit);
+    ++digits;
+  }
+  if (digits != 2 * id.size()) return {};
+  return id;
 }
 
 }  // namespace clonedev

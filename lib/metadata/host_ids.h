@@ -3,7 +3,9 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <string>
+#include <string_view>
 
 #include "clonedev/error.h"
 
@@ -25,5 +27,7 @@ Id random_id();
 
 // "01234567-89ab-cdef-0123-456789abcdef"
 std::string id_text(const Id& id);
+// Back from 32 hexadecimal digits, with hyphens or without; nothing from anything else.
+std::optional<Id> id_from_text(std::string_view text);
 
 }  // namespace clonedev

@@ -135,6 +135,17 @@ Result<std::unique_ptr<LiveMap>> LiveMap::adopt(const std::string& dir, const Id
   return live;
 }
 
+bool LiveMap::is_left(const std::string& dir, const Id& uuid, const Id& attach_id) {
+  const int fd = open(path_of(dir, uuid).c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+  if (fd < 0) return false;
+  Header head;
+  const bool whole = pread(fd, &head, sizeof head, 0) == sizeof head;
+  close(fd);
+  return whole && head.magic == kLiveMagic && head.uuid == uuid &&
+         std::find(head.attach_ids.begin(), head.attach_ids.end(), attach_id) !=
+             head.attach_ids.end();
+}
+
 Result<> LiveMap::check_header(const Id& uuid, const Id& attach_id) {
   struct stat file {};
   if (fstat(fd_, &file) != 0) return failed(Errc::unavailable, path_, "looked at");

@@ -39,6 +39,9 @@ class LiveMap final : public StatePages {
   // its two, and be sound. Errc::unavailable when there is none, Errc::foreign, Errc::damaged.
   static Result<std::unique_ptr<LiveMap>> adopt(const std::string& dir, const Id& uuid,
                                                 const Id& attach_id, std::size_t pages);
+  // Whether adopt() would find one of that clone and attachment; looks at the header alone and
+  // changes nothing.
+  static bool is_left(const std::string& dir, const Id& uuid, const Id& attach_id);
   ~LiveMap() override;
   LiveMap(const LiveMap&) = delete;
   LiveMap& operator=(const LiveMap&) = delete;

@@ -1,23 +1,15 @@
 #include "metadata/page_table.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <cassert>
 
 namespace clonedev {
 
-PageTable::PageTable(const Superblock& superblock, Geometry geometry)
-    : geometry_(geometry), pool_(kFirstPageUnit, superblock.units) {
-  levels_.emplace_back(pages_for(superblock.size_bytes));
-  while (levels_.size() <= superblock.depth) {
-    levels_.emplace_back(Geometry::divide_up(levels_.back().size(), kNodeRefs));
+PageTable::PageTable(const Superblock& superblock)
+    : shape_(superblock), pool_(kFirstPageUnit, superblock.units) {
+  for (std::uint32_t level = 0; level <= superblock.depth; ++level) {
+    levels_.emplace_back(shape_.entries(level));
   }
-}
-
-// How many references of the level below a node has.
-std::size_t PageTable::children(std::uint32_t level, std::size_t index) const {
-  return std::min(kNodeRefs, levels_[level - 1].size() - index * kNodeRefs);
 }
 
 // What this page adds to a step, given the nodes that the page before it had changed already.
@@ -50,7 +42,7 @@ void PageTable::add_unit(Step& step, std::uint32_t level, std::size_t index,
 void PageTable::plan_nodes(Step& step, std::uint32_t level, std::span<const Step::Change> below) {
   while (!below.empty()) {
     const std::size_t node = below.front().index / kNodeRefs;
-    const std::size_t count = children(level, node);
+    const std::size_t count = shape_.children(level, node);
     std::array<PageRef, kNodeRefs> refs{};
     std::copy_n(levels_[level - 1].begin() + static_cast<std::ptrdiff_t>(node * kNodeRefs), count,
                 refs.begin());

@@ -16,6 +16,7 @@
 #include "io/block_device.h"
 #include "metadata/page_content.h"
 #include "metadata/superblock.h"
+#include "metadata/tree_walk.h"
 #include "metadata/unit_io.h"
 #include "metadata/unit_pool.h"
 
@@ -41,10 +42,14 @@ class PageTable {
   // Gets the words of each page that is not uniform.
   using PageSink = std::function<Result<>(std::size_t page, const PageWords& words)>;
 
-  // Reads the whole tree, and checks checksums, ranges, double use and the words of every page.
-  // Errc::damaged names the bytes of the disk that are concerned.
+  // Reads and checks the whole tree. The first damage is the end of it: Errc::damaged names the
+  // bytes of the disk that are concerned.
   static Task<Result<PageTable>> load(BlockDevice& device, const Superblock& superblock,
                                       const PageSink& sink);
+  // The same, but `visitor` decides. Pages that it lets pass as damaged are `origin` in the table
+  // as long as no step gives them a content.
+  static Task<Result<PageTable>> load(BlockDevice& device, const Superblock& superblock,
+                                      TreeVisitor& visitor);
 
   PageKind kind(std::size_t page) const { return levels_[0][page].kind(); }
   std::uint64_t used_units() const { return pool_.used(); }
@@ -60,21 +65,17 @@ class PageTable {
  private:
   using Level = std::vector<PageRef>;
 
-  PageTable(const Superblock& superblock, Geometry geometry);
+  class Loader;
 
-  Task<Result<>> load_level(BlockDevice& device, std::uint32_t level, const PageSink& sink);
-  Result<> check_ref(std::uint32_t level, std::size_t index);
-  Result<> take_in(std::uint32_t level, std::size_t index, const Unit& unit, const PageSink& sink);
-  void spread_uniform(std::uint32_t level, std::size_t index);
-  tl::unexpected<Error> damaged(std::uint32_t level, std::size_t index, const char* what) const;
+  explicit PageTable(const Superblock& superblock);
 
-  std::size_t children(std::uint32_t level, std::size_t index) const;
+  void place(std::uint32_t level, std::size_t index, const PageRef& ref);
   std::uint64_t units_needed(const FrozenPage& page, std::span<const std::size_t> last) const;
   void change(Step& step, std::uint32_t level, std::size_t index, PageRef ref);
   void add_unit(Step& step, std::uint32_t level, std::size_t index, std::unique_ptr<Unit> unit);
   void plan_nodes(Step& step, std::uint32_t level, std::span<const Step::Change> below);
 
-  Geometry geometry_;
+  TreeShape shape_;
   std::vector<Level> levels_;
   UnitPool pool_;
 };

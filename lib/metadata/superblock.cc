@@ -16,11 +16,33 @@ namespace {
 constexpr std::uint64_t kHeadUnits = 32;
 
 using Head = SuperblockHead;
-using MaybeSuperblock = Result<std::optional<Superblock>>;
 
 bool all_zero(const Unit& unit) {
   return std::all_of(unit.bytes.begin(), unit.bytes.end(),
                      [](std::byte b) { return b == std::byte{0}; });
+}
+
+Task<Result<>> read_range(BlockDevice& device, Head& head, std::size_t first, std::size_t end) {
+  std::vector<UnitTransfer> transfers;
+  for (std::size_t i = first; i < end; ++i) transfers.push_back({i, &head[i]});
+  co_return co_await read_units(device, transfers);
+}
+
+// The slots; and more of the beginning where they are blank. (A bad sector there is no reason to
+// give up metadata whose slots can be read.)
+Task<Result<Head>> read_beginning(BlockDevice& device) {
+  const std::uint64_t units = device.size() / kUnitBytes;
+  Head head(std::min(units, kSuperblockSlots));
+  if (auto read = co_await read_range(device, head, 0, head.size()); !read) {
+    co_return fail(read.error());
+  }
+  if (!std::all_of(head.begin(), head.end(), all_zero)) co_return head;
+  const std::size_t slots = head.size();
+  head.resize(std::min(units, kHeadUnits));
+  if (auto read = co_await read_range(device, head, slots, head.size()); !read) {
+    co_return fail(read.error());
+  }
+  co_return head;
 }
 
 tl::unexpected<Error> foreign() {
@@ -33,88 +55,98 @@ tl::unexpected<Error> foreign() {
 tl::unexpected<Error> refuse(SlotContent first, SlotContent second) {
   if (first != SlotContent::torn && second != SlotContent::torn) return foreign();
   if (first == SlotContent::blank || second == SlotContent::blank) {
-    return fail(Errc::damaged,
-                "metadata: one superblock slot has a wrong checksum and the other is blank: its "
-                "creation was interrupted, or it was damaged since: if this clone was never in "
-                "use, create it again with init=overwrite, else restore it from a backup");
+    return fail(
+        Errc::damaged,
+        "metadata: one superblock slot has a wrong checksum and the other is blank: its "
+        "creation was interrupted, or it was damaged since: if this clone was never in "
+        "use, create it again with init=overwrite, else restore it from a dump or a backup");
   }
   return fail(Errc::damaged,
               "metadata: no superblock slot is valid (wrong checksum): the metadata are damaged: "
-              "restore them from a backup");
+              "restore them from a dump or a backup");
 }
 
-MaybeSuperblock check_device(Superblock superblock, const BlockDevice& device) {
+Result<Superblock> check_device(Superblock superblock, const BlockDevice& device) {
   if (superblock.units > device.size() / kUnitBytes) {
     return fail(Errc::damaged,
                 fmt::format("metadata: cut short: the superblock says {} bytes, there are only "
-                            "{}: restore the file from a backup",
+                            "{}: restore them from a dump or a backup; or give the file that "
+                            "length again (truncate --size) and see what clonectl repair says",
                             superblock.units * kUnitBytes, device.size()));
   }
   return superblock;
 }
 
-MaybeSuperblock newer_of(const Superblock& a, const Superblock& b) {
+Result<Superblock> newer_of(const Superblock& a, const Superblock& b) {
   if (a.uuid != b.uuid || a.size_bytes != b.size_bytes || a.units != b.units) {
     return fail(Errc::damaged,
                 "metadata: the two superblock slots belong to different clones: restore the "
-                "metadata from a backup");
+                "metadata from a dump or a backup");
   }
   return a.sequence > b.sequence ? a : b;
 }
 
-MaybeSuperblock choose(const Head& head, const BlockDevice& device) {
-  const SlotContent content[] = {look_at_slot(head[0], 0), look_at_slot(head[1], 1)};
+Result<Superblock> choose(const Head& head, const Slots& slots, const BlockDevice& device) {
   std::vector<Superblock> found;
   for (const std::uint64_t slot : {0u, 1u}) {
-    if (content[slot] != SlotContent::sealed) continue;
+    if (slots.content[slot] != SlotContent::sealed) continue;
     auto superblock = unpack_superblock(head[slot], slot);
     if (!superblock) return fail(superblock.error());
     found.push_back(std::move(*superblock));
   }
-  if (found.empty()) return refuse(content[0], content[1]);
-  if (found.size() == 2) {
-    auto newer = newer_of(found[0], found[1]);
-    return newer ? check_device(std::move(**newer), device) : newer;
-  }
-  log_line(LOG_WARNING,
-           "metadata of {}: superblock slot {} is {}, as after a power cut while it was written; "
-           "using slot {} (sequence {})",
-           found[0].name, 1 - found[0].sequence % kSuperblockSlots,
-           content[1 - found[0].sequence % kSuperblockSlots] == SlotContent::blank ? "blank"
-                                                                                   : "not valid",
-           found[0].sequence % kSuperblockSlots, found[0].sequence);
-  return check_device(std::move(found[0]), device);
-}
-
-std::vector<UnitTransfer> transfers_of(Head& head) {
-  std::vector<UnitTransfer> transfers;
-  for (std::size_t i = 0; i < head.size(); ++i) transfers.push_back({i, &head[i]});
-  return transfers;
+  if (found.empty()) return refuse(slots.content[0], slots.content[1]);
+  if (found.size() == 1) return check_device(std::move(found[0]), device);
+  auto newer = newer_of(found[0], found[1]);
+  return newer ? check_device(std::move(*newer), device) : newer;
 }
 
 }  // namespace
 
 Task<Result<SuperblockHead>> read_head(BlockDevice& device) {
   Head head(std::min(device.size() / kUnitBytes, kHeadUnits));
-  const std::vector<UnitTransfer> transfers = transfers_of(head);
-  if (auto outcome = co_await read_units(device, transfers); !outcome) {
-    co_return fail(outcome.error());
+  if (auto read = co_await read_range(device, head, 0, head.size()); !read) {
+    co_return fail(read.error());
   }
   co_return head;
 }
 
 Task<Result<>> write_head(BlockDevice& device, SuperblockHead& head) {
-  const std::vector<UnitTransfer> transfers = transfers_of(head);
+  std::vector<UnitTransfer> transfers;
+  for (std::size_t i = 0; i < head.size(); ++i) transfers.push_back({i, &head[i]});
   if (auto outcome = co_await write_units(device, transfers); !outcome) co_return outcome;
   co_return co_await flush_units(device);
 }
 
-Task<MaybeSuperblock> read_superblock(BlockDevice& device) {
-  auto head = co_await read_head(device);
+Task<Result<Slots>> read_slots(BlockDevice& device) {
+  const auto head = co_await read_beginning(device);
   if (!head) co_return fail(head.error());
-  if (std::all_of(head->begin(), head->end(), all_zero)) co_return std::nullopt;
-  if (head->size() < kSuperblockSlots) co_return foreign();
-  co_return choose(*head, device);
+  Slots slots;
+  slots.blank = std::all_of(head->begin(), head->end(), all_zero);
+  if (slots.blank) co_return slots;
+  if (head->size() < kSuperblockSlots) {
+    slots.chosen = foreign();
+    co_return slots;
+  }
+  slots.content = {look_at_slot((*head)[0], 0), look_at_slot((*head)[1], 1)};
+  slots.chosen = choose(*head, slots, device);
+  co_return slots;
+}
+
+Task<Result<std::optional<Superblock>>> read_superblock(BlockDevice& device) {
+  auto slots = co_await read_slots(device);
+  if (!slots) co_return fail(slots.error());
+  if (slots->blank) co_return std::nullopt;
+  if (!slots->chosen) co_return fail(slots->chosen.error());
+  const Superblock& chosen = *slots->chosen;
+  const std::uint64_t used = chosen.sequence % kSuperblockSlots;
+  if (const SlotContent other = slots->content[1 - used]; other != SlotContent::sealed) {
+    log_line(LOG_WARNING,
+             "metadata of {}: superblock slot {} is {}, as after a power cut while it was written; "
+             "using slot {} (sequence {})",
+             chosen.name, 1 - used, other == SlotContent::blank ? "blank" : "not valid", used,
+             chosen.sequence);
+  }
+  co_return chosen;
 }
 
 Task<Result<>> write_superblock(BlockDevice& device, const Superblock& superblock) {
@@ -124,6 +156,12 @@ Task<Result<>> write_superblock(BlockDevice& device, const Superblock& superbloc
   const std::span<const UnitTransfer> transfers(&transfer, 1);
   if (auto outcome = co_await write_units(device, transfers); !outcome) co_return outcome;
   co_return co_await flush_units(device);
+}
+
+Task<Result<>> erase_superblocks(BlockDevice& device) {
+  if (auto outcome = co_await flush_units(device); !outcome) co_return outcome;
+  Head zeroes(std::min(device.size() / kUnitBytes, kHeadUnits));
+  co_return co_await write_head(device, zeroes);
 }
 
 Task<Result<>> format(BlockDevice& device, Superblock superblock) {
@@ -140,10 +178,7 @@ Task<Result<>> format(BlockDevice& device, Superblock superblock) {
     co_return fail(Errc::no_space, fmt::format("metadata: {} bytes are needed, there are only {}",
                                                superblock.units * kUnitBytes, device.size()));
   }
-  // No old slot may be left that a crash could bring back beside a new one.
-  if (auto outcome = co_await flush_units(device); !outcome) co_return outcome;
-  Head zeroes(std::min(superblock.units, kHeadUnits));
-  if (auto outcome = co_await write_head(device, zeroes); !outcome) co_return outcome;
+  if (auto outcome = co_await erase_superblocks(device); !outcome) co_return outcome;
   if (auto outcome = co_await write_superblock(device, superblock); !outcome) co_return outcome;
   superblock.sequence = 2;
   co_return co_await write_superblock(device, superblock);

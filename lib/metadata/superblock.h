@@ -64,6 +64,19 @@ struct Superblock {
   std::array<PageRef, kRootRefs> roots{};
 };
 
+// What lies in a superblock slot: zeroes, something else, ours with a wrong checksum, ours.
+enum class SlotContent { blank, foreign, torn, sealed };
+
+struct Slots {
+  bool blank = true;  // There are only zeroes in the first 128 KiB, or in all there is.
+  std::array<SlotContent, kSuperblockSlots> content{};
+  // The one that counts, or why none does: Errc::foreign, damaged or refused, as below.
+  Result<Superblock> chosen = fail(Errc::foreign, "blank");
+};
+// Errc::metadata_io: could not be read.
+Task<Result<Slots>> read_slots(BlockDevice& device);
+
+// The superblock that counts, with a line in the log where only one slot is left.
 // nullopt: blank, there are only zeroes in the first 128 KiB (or in all there is).
 // Errc::foreign: something else lies there. Errc::damaged: ours, but not valid. Errc::refused:
 // made by a newer version. Errc::metadata_io: could not be read.
@@ -77,6 +90,10 @@ Task<Result<>> write_superblock(BlockDevice& device, const Superblock& superbloc
 using SuperblockHead = std::vector<Unit>;
 Task<Result<SuperblockHead>> read_head(BlockDevice& device);
 Task<Result<>> write_head(BlockDevice& device, SuperblockHead& head);
+
+// Makes the device blank for read_superblock(), durably: no old slot may be left that a crash could
+// bring back beside a new one.
+Task<Result<>> erase_superblocks(BlockDevice& device);
 
 // Makes a new clone's metadata, all `origin`: name, uuid, size_bytes, region_size and identities
 // are the caller's, the rest is set here. Whatever the device held is gone. A crash leaves the old

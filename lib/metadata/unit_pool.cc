@@ -25,14 +25,14 @@ std::uint64_t UnitPool::take() {
 }
 
 bool UnitPool::take(std::uint64_t unit) {
-  if (unit < first_ || unit >= end_ || !is_free(unit)) return false;
+  if (!contains(unit) || !is_free(unit)) return false;
   words_[unit / 64] &= ~(std::uint64_t{1} << unit % 64);
   --free_;
   return true;
 }
 
 void UnitPool::give(std::uint64_t unit) {
-  assert(unit >= first_ && unit < end_ && !is_free(unit));
+  assert(contains(unit) && !is_free(unit));
   words_[unit / 64] |= std::uint64_t{1} << unit % 64;
   ++free_;
 }

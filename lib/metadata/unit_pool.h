@@ -18,6 +18,7 @@ class UnitPool {
   // False: the unit is out of range or not free.
   bool take(std::uint64_t unit);
   void give(std::uint64_t unit);
+  bool contains(std::uint64_t unit) const { return unit >= first_ && unit < end_; }
 
  private:
   bool is_free(std::uint64_t unit) const { return words_[unit / 64] >> unit % 64 & 1; }

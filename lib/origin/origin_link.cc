@@ -19,7 +19,7 @@ constexpr milliseconds kRetryPauses[kTries - 1] = {milliseconds(50), millisecond
 constexpr milliseconds kLookAfter(1000);
 
 constexpr const char* kMoved =
-    "bring the right one back, or rebind the clone after a deliberate move";
+    "bring the right one back, or, after a deliberate move, clonectl repair META --rebind --origin";
 // A touch, a copy and a restore do that, but so does a write; samples cannot tell.
 constexpr const char* kTouched =
     "size and samples are the same, only the time of its last change is not: when its content is "

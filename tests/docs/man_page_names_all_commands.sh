@@ -23,7 +23,8 @@ described() {
     { tagged = /^\.TP/ }'
 }
 
-options_of() { grep -oE -- '--[a-z]+' | sort -u; }
+# Long and short ones.
+options_of() { grep -oE -- '(^|[^A-Za-z-])--?[a-z][a-z-]*' | sed -E 's/^[^-]//' | sort -u; }
 
 commands=$("$clonectl" --help | sed -n '/^Subcommands:/,$p' | awk '/^  [a-z]/ { print $1 }' | sort)
 in_page=$(described COMMANDS | awk '{ print $2 }' | sort)
@@ -33,7 +34,7 @@ same commands "$in_page" "$commands"
 same "global options" "$(described OPTIONS | options_of)" "$("$clonectl" --help | options_of)"
 for command in $commands; do
   same "options of $command" "$(described COMMANDS | grep "^\.BR* $command\b" | options_of || true)" \
-    "$("$clonectl" "$command" --help | options_of | grep -vx -- --help || true)"
+    "$("$clonectl" "$command" --help | options_of | grep -vxE -- '-h|--help' || true)"
 done
 
 # Messages are words of the daemon: the page and the help of the command must agree on them.

@@ -1,0 +1,28 @@
+// Metadata to text and back: docs/metadata-format.md, "The dump".
+//
+// Thread: one scheduler. Memory: a few MiB, however large the disk.
+#pragma once
+
+#include <functional>
+#include <string_view>
+
+#include "io/block_device.h"
+#include "metadata/dump_text.h"
+
+namespace clonedev {
+
+// Takes the next piece of the text.
+using TextSink = std::function<Result<>(std::string_view text)>;
+
+// `superblock` is the one that counts. Errors: Errc::damaged at the first damage (check first, so
+// that no half text goes out), and the sink's.
+Task<Result<>> dump_metadata(BlockDevice& device, const Superblock& superblock,
+                             const TextSink& sink);
+
+// Writes what `dump`, read from its beginning, says; what the device held is gone. `superblock` is
+// the header of that same text, which was read to its end before without an error; the device has
+// room for its units. A crash leaves what was there, or the new metadata, or what is blank, refused
+// or found to be damaged; never another map that looks sound.
+Task<Result<>> restore_metadata(BlockDevice& device, Superblock superblock, DumpReader& dump);
+
+}  // namespace clonedev
