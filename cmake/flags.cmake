@@ -12,10 +12,11 @@ endif()
 if(CLONE_SANITIZE)
   target_compile_options(clonedev_flags INTERFACE -fsanitize=${CLONE_SANITIZE} -fno-omit-frame-pointer)
   target_link_options(clonedev_flags INTERFACE -fsanitize=${CLONE_SANITIZE})
-  if(CLONE_SANITIZE MATCHES fuzzer)
-    # Else UBSan only prints. clang 14 cannot assemble coroutines with `function`.
-    target_compile_options(clonedev_flags INTERFACE -fno-sanitize-recover=undefined
-      -fno-sanitize=function)
+  if(CLONE_SANITIZE MATCHES undefined)  # Else UBSan only prints.
+    target_compile_options(clonedev_flags INTERFACE -fno-sanitize-recover=undefined)
+  endif()
+  if(CLONE_SANITIZE MATCHES fuzzer)  # clang 14 cannot assemble coroutines with `function`.
+    target_compile_options(clonedev_flags INTERFACE -fno-sanitize=function)
   endif()
 else()
   target_compile_options(clonedev_flags INTERFACE -fstack-protector-strong)
