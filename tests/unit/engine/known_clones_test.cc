@@ -97,7 +97,7 @@ TEST_F(KnownClonesTest, forgets_when_its_file_is_removed) {
   EXPECT_FALSE((*clones().find("vm1")).has_value());
 }
 
-TEST_F(KnownClonesTest, says_so_when_it_cannot_be_written) {
+TEST_F(KnownClonesTest, says_so_when_its_folder_is_a_file) {
   fs::create_directories(folder_ / "state");
   std::ofstream(folder_ / "state/known") << "a file";
   const auto kept = clones().remember("vm1", clone_);
