@@ -106,7 +106,10 @@ AttachedLun::AttachedLun(tcmu_device* device, const HandlerSite& here, LunRegist
     : conf_dir_(here.conf_dir),
       registry_(registry),
       lun_(std::move(lun)),
-      intercept_(device, std::move(alua_dir)),
+      intercept_(device, std::move(alua_dir),
+                 [this] {
+                   return scsi::ModeParameters{lun_->write_cache(), lun_->write_protected()};
+                 }),
       config_(std::move(config)) {}
 
 int AttachedLun::reconfigure(const tcmulib_cfg_info& change) {

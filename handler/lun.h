@@ -51,6 +51,8 @@ class Lun {
   // Applies live keys; refuses a change of any other.
   Result<> reconfigure(const Options& options);
   bool write_cache() const { return write_cache_; }
+  // Does not wait.
+  bool write_protected() const { return clone_->write_protected(); }
 
   // Waits until nothing is in flight and the clone is detached; status() answers meanwhile. The
   // runner has drained the LUN's

@@ -7,17 +7,43 @@ namespace clonedev::scsi {
 
 enum Opcode : std::uint8_t {
   kFormatUnit = 0x04,
+  kWrite6 = 0x0a,
   kInquiry = 0x12,
+  kModeSense6 = 0x1a,
   kWrite10 = 0x2a,
+  kWriteVerify10 = 0x2e,
   kWriteSame10 = 0x41,
   kUnmapRanges = 0x42,
+  kModeSense10 = 0x5a,
   kExtendedCopy = 0x83,
   kReceiveCopyResults = 0x84,
-  kWrite16 = 0x8a,
   kCompareAndWrite = 0x89,
+  kWrite16 = 0x8a,
+  kWriteVerify16 = 0x8e,
   kWriteSame16 = 0x93,
   kWrite12 = 0xaa,
+  kWriteVerify12 = 0xae,
 };
+
+// Would the command, if it succeeded, change what the LUN holds?
+constexpr bool changes_data(const std::uint8_t* cdb) {
+  switch (cdb[0]) {
+    case kWrite6:
+    case kWrite10:
+    case kWrite12:
+    case kWrite16:
+    case kWriteVerify10:
+    case kWriteVerify12:
+    case kWriteVerify16:
+    case kWriteSame10:
+    case kWriteSame16:
+    case kUnmapRanges:
+    case kCompareAndWrite:
+      return true;
+    default:
+      return false;
+  }
+}
 
 // Byte 1 of READ/WRITE and COMPARE AND WRITE.
 constexpr std::uint8_t kFua = 0x08;

@@ -8,6 +8,7 @@
 #include <memory>
 
 #include "scsi_cdb.h"
+#include "scsi_status.h"
 
 namespace clonedev::scsi {
 namespace {
@@ -15,10 +16,6 @@ namespace {
 constexpr std::uint8_t kEvpd = 0x01;
 constexpr std::uint8_t kDeviceIdentification = 0x83;
 constexpr std::string_view kVendor = "LIO-ORG ";
-
-std::size_t big_endian_16(const std::uint8_t* from) {
-  return static_cast<std::size_t>(from[0]) << 8 | from[1];
-}
 
 Verdict judge_write_same(std::uint8_t* cdb) {
   if ((cdb[1] & (kAnchor | kPbdata | kLbdata)) != 0) return Verdict::invalid_field;
@@ -42,6 +39,43 @@ int hex_digit(char c) {
   if (c >= 'A' && c <= 'F') return c - 'A' + 10;
   return -1;
 }
+
+std::size_t big_endian_16(const std::uint8_t* bytes) {
+  return static_cast<std::size_t>(bytes[0]) << 8 | bytes[1];
+}
+
+// As answer_inquiry().
+void answer(std::span<const std::uint8_t> page, std::size_t allocation,
+            std::span<const iovec> buffer) {
+  page = page.first(std::min(page.size(), allocation));
+  for (const iovec& piece : buffer) {
+    auto* const out = static_cast<std::uint8_t*>(piece.iov_base);
+    const std::size_t copied = std::min(page.size(), piece.iov_len);
+    if (copied > 0) std::memcpy(out, page.data(), copied);
+    if (piece.iov_len > copied) std::memset(out + copied, 0, piece.iov_len - copied);
+    page = page.subspan(copied);
+  }
+}
+
+// The mode pages of the runner, with its values.
+struct ModePage {
+  std::uint8_t code;
+  std::uint8_t length;  // Of what follows it.
+  void (*fill)(std::uint8_t* page, ModeParameters parameters);
+};
+constexpr std::array<ModePage, 3> kModePages{{
+    {0x01, 0x0a, [](std::uint8_t*, ModeParameters) {}},  // Read-write error recovery.
+    {0x08, 0x12,                                         // Caching: WCE.
+     [](std::uint8_t* page, ModeParameters parameters) {
+       page[2] = parameters.write_cache ? 0x04 : 0;
+     }},
+    {0x0a, 0x0a,  // Control: GLTSD, unrestricted reordering, no busy time-out.
+     [](std::uint8_t* page, ModeParameters) {
+       page[2] = 0x02;
+       page[3] = 0x10;
+       page[8] = page[9] = 0xff;
+     }},
+}};
 
 void append_t10_designator(std::vector<std::uint8_t>& page, std::string_view serial) {
   // One length byte for vendor, serial and a final NUL.
@@ -117,17 +151,39 @@ std::vector<std::uint8_t> device_identification_page(std::string_view unit_seria
   return page;
 }
 
+std::vector<std::uint8_t> mode_sense_answer(const std::uint8_t* cdb, ModeParameters parameters) {
+  constexpr std::uint8_t kAllPages = 0x3f;
+  constexpr std::uint8_t kAllSubpages = 0xff;
+  enum Control : std::uint8_t { current, changeable, defaults, saved };
+  const auto control = static_cast<Control>(cdb[2] >> 6);
+  if (control == saved || (cdb[3] != 0 && cdb[3] != kAllSubpages)) return {};
+  const std::uint8_t wanted = cdb[2] & 0x3f;
+  const bool ten = cdb[0] == kModeSense10;
+  std::vector<std::uint8_t> answer(ten ? 8 : 4);
+  const std::size_t header = answer.size();
+  answer[ten ? 3 : 2] = parameters.write_protected ? 0x80 : 0;
+  for (const ModePage& page : kModePages) {
+    if (wanted != page.code && wanted != kAllPages) continue;
+    const std::size_t at = answer.size();
+    answer.resize(at + 2 + page.length);
+    answer[at] = page.code;
+    answer[at + 1] = page.length;
+    // Nothing can be changed.
+    if (control != changeable) page.fill(&answer[at], parameters);
+  }
+  if (answer.size() == header) return {};
+  if (ten) {
+    answer[0] = static_cast<std::uint8_t>((answer.size() - 2) >> 8);
+    answer[1] = static_cast<std::uint8_t>(answer.size() - 2);
+  } else {
+    answer[0] = static_cast<std::uint8_t>(answer.size() - 1);
+  }
+  return answer;
+}
+
 void answer_inquiry(const std::uint8_t* cdb, std::span<const std::uint8_t> page,
                     std::span<const iovec> buffer) {
-  const std::size_t allocation = big_endian_16(cdb + 3);
-  page = page.first(std::min(page.size(), allocation));
-  for (const iovec& piece : buffer) {
-    auto* const out = static_cast<std::uint8_t*>(piece.iov_base);
-    const std::size_t copied = std::min(page.size(), piece.iov_len);
-    if (copied > 0) std::memcpy(out, page.data(), copied);
-    if (piece.iov_len > copied) std::memset(out + copied, 0, piece.iov_len - copied);
-    page = page.subspan(copied);
-  }
+  answer(page, big_endian_16(&cdb[3]), buffer);
 }
 
 bool unmap_list_is_whole(const std::uint8_t* cdb, std::span<const iovec> list) {
@@ -156,10 +212,15 @@ bool has_own_port_groups(const std::string& alua_dir) {
   return false;
 }
 
-Intercept::Intercept(tcmu_device* device, std::string alua_dir)
-    : device_(device), alua_dir_(std::move(alua_dir)) {}
+Intercept::Intercept(tcmu_device* device, std::string alua_dir,
+                     std::function<ModeParameters()> parameters)
+    : device_(device), alua_dir_(std::move(alua_dir)), parameters_(std::move(parameters)) {}
 
 int Intercept::handle(tcmulib_cmd& cmd) {
+  if (const ModeParameters parameters = parameters_(); parameters.write_protected) {
+    if (changes_data(cmd.cdb)) return write_protected(SenseBuffer(cmd.sense_buf));
+    if (cmd.cdb[0] == kModeSense6 || cmd.cdb[0] == kModeSense10) return sense_mode(cmd, parameters);
+  }
   switch (judge(cmd.cdb)) {
     case Verdict::leave:
       return TCMU_STS_NOT_HANDLED;
@@ -190,6 +251,15 @@ int Intercept::identify(tcmulib_cmd& cmd) {
   const std::string& serial = unit_serial();
   if (serial.empty()) return TCMU_STS_HW_ERR;
   answer_inquiry(cmd.cdb, device_identification_page(serial), buffer);
+  return TCMU_STS_OK;
+}
+
+int Intercept::sense_mode(tcmulib_cmd& cmd, ModeParameters parameters) {
+  const std::vector<std::uint8_t> page = mode_sense_answer(cmd.cdb, parameters);
+  if (page.empty()) return TCMU_STS_INVALID_CDB;
+  const std::size_t allocation =
+      cmd.cdb[0] == kModeSense6 ? cmd.cdb[4] : big_endian_16(&cmd.cdb[7]);
+  answer(page, allocation, {cmd.iovec, cmd.iov_cnt});
   return TCMU_STS_OK;
 }
 

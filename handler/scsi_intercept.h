@@ -6,13 +6,16 @@
 //                        length that wraps, and kills a daemon built with _FORTIFY_SOURCE=3
 //   INQUIRY standard     promises EXTENDED COPY, see there
 //   WRITE SAME + UNMAP   the runner discards without looking at the block to be written
-//   UNMAP                the runner takes as many ranges as the list says it has, also from behind
-//   its end FORMAT UNIT          never ends above 2^32 blocks, ignores write errors, blocks the LUN
+//   UNMAP                the runner takes as many ranges as the list says it has, whole or not
+//   FORMAT UNIT          never ends above 2^32 blocks, ignores write errors, blocks the LUN
 //   EXTENDED COPY        walks the daemon's devices without a lock and reads a freed command
+//   MODE SENSE           up to 1.5.4 knows no write protection; answered here while there is one
+//   what changes data    on a write-protected LUN: an error of UNMAP would not reach the initiator
 #pragma once
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -45,6 +48,16 @@ std::array<std::uint8_t, 36> standard_inquiry_page();
 // keeps its identity for initiators that have seen it under another handler.
 std::vector<std::uint8_t> device_identification_page(std::string_view unit_serial);
 
+// What MODE SENSE tells of a LUN.
+struct ModeParameters {
+  bool write_cache = false;
+  bool write_protected = false;
+};
+
+// The answer to MODE SENSE (6) or (10), with the pages that the runner has; empty when it has not
+// the one that is asked for, or would have to save it.
+std::vector<std::uint8_t> mode_sense_answer(const std::uint8_t* cdb, ModeParameters parameters);
+
 // Copies what the initiator's ALLOCATION LENGTH admits and zeroes the rest of the buffer, which
 // holds an earlier command's data. The iovecs stay as they are.
 void answer_inquiry(const std::uint8_t* cdb, std::span<const std::uint8_t> page,
@@ -61,18 +74,20 @@ bool has_own_port_groups(const std::string& alua_dir);
 // Ties the above to one device of the runner. Thread: the LUN's command thread.
 class Intercept {
  public:
-  // `alua_dir`: the device's "alua" folder in configfs.
-  Intercept(tcmu_device* device, std::string alua_dir);
+  // `alua_dir`: the device's "alua" folder in configfs. `parameters`: as they are at present.
+  Intercept(tcmu_device* device, std::string alua_dir, std::function<ModeParameters()> parameters);
 
   // A TCMU_STS_: final, or NOT_HANDLED to let the runner go on.
   int handle(tcmulib_cmd& cmd);
 
  private:
   int identify(tcmulib_cmd& cmd);
+  int sense_mode(tcmulib_cmd& cmd, ModeParameters parameters);
   const std::string& unit_serial();
 
   tcmu_device* const device_;
   const std::string alua_dir_;
+  const std::function<ModeParameters()> parameters_;
   // Set by targetcli after `open`, so read at the first use. Kept from then on: configfs is locked
   // while the kernel removes the device, and the kernel allows no change while it is exported.
   std::string unit_serial_;

@@ -47,13 +47,15 @@ int to_tcmu_status(const Error& error, Operation operation, SenseBuffer sense) {
   if (code == Errc::live_map_full) return TCMU_STS_NO_RESOURCE;
   if (code == Errc::miscompare) return miscompare(sense, error.detail);
   if (code == Errc::no_space) return check_condition(sense, kDataProtect, kSpaceAllocationFailed);
-  if (code == Errc::refused && changes_data(operation)) {
-    return check_condition(sense, kDataProtect, kWriteProtected);
-  }
+  if (code == Errc::refused && changes_data(operation)) return write_protected(sense);
   if (code == Errc::origin_read || code == Errc::destination_read) return TCMU_STS_RD_ERR;
   if (code == Errc::destination_write) return TCMU_STS_WR_ERR;
   if (code == Errc::needs_check && operation != Operation::read) return TCMU_STS_WR_ERR;
   return TCMU_STS_HW_ERR;
+}
+
+int write_protected(SenseBuffer sense) {
+  return check_condition(sense, kDataProtect, kWriteProtected);
 }
 
 }  // namespace clonedev

@@ -17,4 +17,7 @@ using SenseBuffer = std::span<std::uint8_t, TCMU_SENSE_BYTES>;
 // say it all; it is zeroed first, since libtcmu hands it out with whatever the heap held.
 int to_tcmu_status(const Error& error, Operation operation, SenseBuffer sense);
 
+// 07/2700, for what must not even reach the clone.
+int write_protected(SenseBuffer sense);
+
 }  // namespace clonedev

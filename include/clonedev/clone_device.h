@@ -79,6 +79,9 @@ class CloneDevice {
   virtual void answered(void* context) = 0;
 
   virtual Status status() = 0;
+  // Whatever changes data is refused at present: the clone was opened with needs_check. Does not
+  // wait; may be called at any time.
+  virtual bool write_protected() const = 0;
   // Applies live keys; refuses a change of any other, naming it.
   virtual Result<> reconfigure(const Options& options) = 0;
   // dm-clone's messages: enable_hydration, disable_hydration, hydration_threshold N,

@@ -3,6 +3,7 @@
 
 #include "clonedev/clone_device.h"
 
+#include <atomic>
 #include <future>
 #include <thread>
 
@@ -47,6 +48,7 @@ class Clone final : public CloneDevice {
   }
 
   Status status() override;
+  bool write_protected() const override { return write_protected_; }
   Result<> reconfigure(const Options& options) override;
   Result<> message(std::string_view words) override;
   Result<Verification> verify(VerifyAction action) override;
@@ -76,6 +78,7 @@ class Clone final : public CloneDevice {
   }
   Task<> serve_clear(std::promise<Result<>>* answer) {
     auto outcome = co_await engine_->clear_needs_check();
+    write_protected_ = engine_->read_only();
     answer->set_value(std::move(outcome));
   }
   Task<> serve_stop(std::promise<Result<>>* answer) {
@@ -103,6 +106,8 @@ class Clone final : public CloneDevice {
   OpenedClone opened_;
   std::unique_ptr<Engine> engine_;
 
+  std::atomic<bool> write_protected_ = false;
+
   Options options_;  // Reactor thread.
   std::thread thread_;
   Status last_status_;  // Of a device that is closed.
@@ -125,6 +130,7 @@ void Clone::begin() {
   engine_ = std::make_unique<Engine>(Engine::Parts{*reactor_, origin_pool_, *opened_.destination,
                                                    *opened_.metadata, opened_.origin.get()},
                                      options_);
+  write_protected_ = engine_->read_only();
   reactor_->post([this] { engine_->start(); });
   thread_ = start_service_thread("clone-" + name_, Rights::files, [this] { reactor_->run(); });
 }

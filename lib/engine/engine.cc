@@ -35,6 +35,12 @@ Error live_map_full() {
   return {make_error_code(Errc::live_map_full), "the live map's tmpfs is full: make it larger"};
 }
 
+Error opened_read_only() {
+  return {make_error_code(Errc::refused),
+          "write-protected, since it was opened with needs_check: see to the cause, then "
+          "`clonectl message NAME clear_needs_check`"};
+}
+
 Hydrator::Tuning tuning_of(const Options& options) {
   return {options.hydration, options.hydration_threshold, options.hydration_batch_size,
           options.discard_passdown};
@@ -58,6 +64,7 @@ Engine::Engine(Parts parts, const Options& options)
                  [this](Extent extent) { mismatched(extent); }}),
       complete_(parts.metadata.superblock().complete),
       plain_(complete_),
+      read_only_(parts.metadata.superblock().needs_check),
       replay_until_(parts.scheduler.now() + kReplayTime) {
   hydrator_.tune(tuning_of(options));
   const Superblock& superblock = parts.metadata.superblock();
@@ -208,6 +215,7 @@ Task<Result<>> Engine::read_destination(Extent extent, std::vector<iovec> data) 
 
 Task<Result<>> Engine::write(Extent extent, std::span<const iovec> data, bool fua) {
   const Gate::Holder holder = gate_.enter();
+  if (read_only_) co_return fail(opened_read_only());
   EdgeBlocks edges;
   const auto deadline = give_up();
   auto outcome = co_await load_edges(extent, edges, deadline);
@@ -366,6 +374,7 @@ Task<Result<>> Engine::flush() {
 
 Task<Result<>> Engine::zero(Extent extent, Zeroing how, bool fua) {
   const Gate::Holder holder = gate_.enter();
+  if (read_only_) co_return fail(opened_read_only());
   const ZeroPlan plan = plan_zero(geometry_, extent);
   const std::vector<iovec> head_data = zeroes(plan.head.length);
   const std::vector<iovec> tail_data = zeroes(plan.tail.length);
@@ -408,6 +417,7 @@ Task<Result<>> Engine::zero_blocks(BlockRange blocks, Zeroing how) {
 Task<Result<>> Engine::compare_and_write(Extent extent, std::span<const iovec> data, bool fua,
                                          const void* who) {
   const Gate::Holder holder = gate_.enter();
+  if (read_only_) co_return fail(opened_read_only());
   if (extent.length > kLargestCompare) {
     co_return fail(Errc::refused, "COMPARE AND WRITE of more than 64 KiB");
   }
@@ -511,9 +521,9 @@ void Engine::failed(const Error& error) {
   ++errors_.metadata;
   hydrator_.halt(true);
   log_line(LOG_CRIT,
-           "{}: nothing is durable any more; reads go on, FLUSH fails: mend the device, then "
+           "{}: nothing is durable any more; reads go on, {}: mend the device, then "
            "`clonectl message NAME clear_needs_check`",
-           error.message());
+           error.message(), read_only_ ? "writes are refused" : "FLUSH fails");
 }
 
 void Engine::mismatched(Extent extent) {
@@ -541,7 +551,10 @@ Result<Verification> Engine::verify(VerifyAction action) {
 Task<Result<>> Engine::clear_needs_check() {
   const Gate::Holder holder = gate_.enter();
   auto cleared = co_await committer_.clear();
-  if (cleared) hydrator_.halt(false);
+  if (cleared) {
+    hydrator_.halt(false);
+    read_only_ = false;
+  }
   co_return cleared;
 }
 

@@ -70,6 +70,10 @@ class Engine {
   // for a start, being verified already.
   Result<Verification> verify(VerifyAction action);
   bool complete() const { return complete_; }
+  // Opened with needs_check: what changes data is Errc::refused until that is cleared, since who
+  // writes now may never have met the failure. After one while it is open writes go on: whoever
+  // has to know meets it in FLUSH.
+  bool read_only() const { return read_only_; }
 
  private:
   Task<Result<>> read_step(ReadStep step, std::vector<iovec> data);
@@ -121,6 +125,7 @@ class Engine {
   bool complete_;
   // Every block is on the destination and stays there: zeroing is done on the device (I8).
   bool plain_;
+  bool read_only_;
   // Until then a COMPARE AND WRITE may be one that the last process had executed already (I13).
   const Scheduler::TimePoint replay_until_;
   // COMPARE AND WRITEs that have landed, or may have, and are not answered: what they are

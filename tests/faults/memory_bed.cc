@@ -61,6 +61,14 @@ void write_to(CloneRig& rig, BlockDevice& disk, std::uint64_t offset, Bytes byte
 
 Task<Result<>> nothing() { co_return Result<>{}; }
 
+// That nothing has changed is seen when all is read.
+void expect_write_protected(CloneRig& rig) {
+  const auto refused = rig.write(blocks(50).offset, pattern(79, k4K));
+  ASSERT_FALSE(refused) << "takes writes that build on what may be lost";
+  EXPECT_EQ(refused.error().code, make_error_code(Errc::refused));
+  EXPECT_FALSE(rig.zero(blocks(52)));
+}
+
 }  // namespace
 
 MemoryBed::MemoryBed(const Cell& cell, SmallTmpfs* live_dir) : cell_(cell), live_dir_(live_dir) {
@@ -435,6 +443,7 @@ void MemoryBed::after_death(const Expectation& expected) const {
     EXPECT_FALSE(opened) << "opened without a valid map";
   } else if (opened) {
     EXPECT_EQ(killed->engine().status().mode, expected.needs_check ? CloneMode::ro : CloneMode::rw);
+    if (expected.needs_check) expect_write_protected(*killed);
     ShadowDisk shadow = *shadow_;
     EXPECT_EQ(shadow.killed(read_all(*killed)), "");
   } else {
@@ -448,6 +457,7 @@ void MemoryBed::after_death(const Expectation& expected) const {
     if (!found) continue;
     if (expected.needs_check && cell_.target != Target::metadata) {
       EXPECT_EQ(cut->engine().status().mode, CloneMode::ro) << "needs_check was not durable";
+      expect_write_protected(*cut);
     }
     ShadowDisk shadow = *shadow_;
     EXPECT_EQ(shadow.power_cut(read_all(*cut)), "");

@@ -1,6 +1,7 @@
 #!/bin/bash
 # The offline tools on a half-hydrated clone in the real stack: what check says, a dump and a restore of
-# its metadata, and a damaged state page that keeps the LUN away until it is repaired.
+# its metadata, a damaged state page that keeps the LUN away until it is repaired, and needs_check, which
+# makes the LUN read-only until an admin clears it.
 set -eu
 # shellcheck source-path=SCRIPTDIR source=../lab/lib.sh
 . "$(dirname "$0")/../lab/lib.sh"
@@ -21,6 +22,9 @@ same() {
   cmp <(dd if="$LUN_DEV" bs=1M skip="$1" count=$(($2 - $1)) iflag=direct status=none) \
     <(dd if=$dir/model bs=1M skip="$1" count=$(($2 - $1)) status=none)
 }
+put() { dd if=/run/data of="$LUN_DEV" bs=64k seek=8 oflag=direct conv=fsync status=none 2>/run/dd; }
+is_protected() { [ "$(cat "/sys/block/${LUN_DEV#/dev/}/ro")" = "$1" ]; } # 0|1
+rescan() { echo 1 >"/sys/block/${LUN_DEV#/dev/}/device/rescan"; }
 flip() { # OFFSET: all eight bits of one byte of the metadata
   local byte
   byte=$(od -An -tu1 -j "$1" -N 1 $dir/meta)
@@ -88,3 +92,24 @@ wait_for 30 clone_status tools .name
 same 0 $((first / mib))
 same $(((last + 1) / mib)) $size
 echo "ok   a damaged page: bytes $first..$last lost, the LUN refused, repaired, all else as it was"
+
+runner_stop
+"$CLONECTL" dump $dir/meta | sed -e 's/^flags clean$/flags clean needs_check/' -e 's/^end .*/end/' >$dir/dump.needs_check
+grep -q "^flags clean needs_check" $dir/dump.needs_check
+expect 0 restore --overwrite -i $dir/dump.needs_check $dir/meta
+expect 3 check $dir/meta
+runner_start
+wait_for 30 clone_status tools .name
+[ "$(clone_status tools .mode)" = ro ]
+rescan
+is_protected 1 || fail "the initiator was not told of the write protection"
+! put || fail "a write to a LUN that was opened with needs_check"
+same 0 $((first / mib))
+same $(((last + 1) / mib)) $size
+"$CLONECTL" message tools clear_needs_check
+[ "$(clone_status tools .mode)" = rw ]
+rescan
+is_protected 0 || fail "the initiator was not told that the write protection is gone"
+put || fail "after clear_needs_check: $(cat /run/dd)"
+cmp -n 65536 /run/data <(dd if="$LUN_DEV" bs=64k skip=8 count=1 iflag=direct status=none)
+echo "ok   needs_check: write-protected and readable, writable when cleared"

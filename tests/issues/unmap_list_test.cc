@@ -23,7 +23,7 @@ int handle(std::uint8_t length, std::uint8_t said, std::size_t first_piece = 409
   cmd.cdb = cdb.data();
   cmd.iovec = pieces.data();
   cmd.iov_cnt = pieces.size();
-  return Intercept(nullptr, "").handle(cmd);
+  return Intercept(nullptr, "", [] { return ModeParameters{}; }).handle(cmd);
 }
 
 TEST(UnmapList, a_list_that_says_more_than_it_holds_is_refused_as_a_whole) {

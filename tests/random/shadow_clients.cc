@@ -103,6 +103,7 @@ Task<> ShadowRun::clear(Life& life) {
   if (life.over) co_return;
   if (!cleared) co_return;  // A fault that came meanwhile.
   shadow_->flushed(begun);
+  read_only_until_ = std::min(read_only_until_, shadow_->now());
   const bool mended = life.rig->engine().status().mode == CloneMode::rw;
   if (mended && counts_.faults == faults) commit_trouble_ = shadow_->now();
 }
@@ -212,6 +213,10 @@ bool ShadowRun::judge_failure(const Request& request, const Error& error, Time b
   const bool change = request.kind == Kind::write || request.kind == Kind::zero;
   const bool asks_origin = !change || !aligned(request.extent);
   if (code == Errc::miscompare && request.kind == Kind::compare) return false;
+  // Without any effect.
+  if (code == Errc::refused && request.kind != Kind::read && begun <= read_only_until_) {
+    return false;
+  }
   if (code == Errc::busy && asks_origin && traits_.outages) {
     ++counts_.busy;
     if (took > kLongestBusy) complain(fmt::format("BUSY after {} ms", took / milliseconds(1)));

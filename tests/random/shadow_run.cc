@@ -205,6 +205,7 @@ void ShadowRun::know_whether_failed() {
   const bool failed = rig().engine().status().mode != CloneMode::rw;
   if (failed && commit_trouble_ == 0) complain("needs_check, but nothing had failed");
   commit_trouble_ = failed ? kNever : shadow_->now();
+  read_only_until_ = failed ? kNever : 0;
 }
 
 // The whole disk, block by block; what the origin cannot read is its own.
@@ -264,6 +265,7 @@ void ShadowRun::hydrate_and_compare() {
     const auto cleared = rig().sim.run(rig().engine().clear_needs_check());
     if (!cleared) return complain("clear_needs_check: " + cleared.error().message());
     commit_trouble_ = shadow_->now();
+    read_only_until_ = std::min(read_only_until_, shadow_->now());
   }
   const Time begun = shadow_->now();
   rig().hydrate_to_the_end();

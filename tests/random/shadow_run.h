@@ -114,6 +114,8 @@ class ShadowRun {
   std::vector<std::unique_ptr<Life>> lives_;
   // Requests that began before may fail because nothing is durable any more.
   Time commit_trouble_ = 0;
+  // Changes that began before may be refused: the clone was opened with needs_check.
+  Time read_only_until_ = 0;
   std::uint64_t hot_block_ = 0;
   Mood mood_ = Mood::busy;
   bool promised_ = false;  // A FLUSH or FUA was just answered.

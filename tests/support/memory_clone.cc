@@ -129,6 +129,8 @@ class MemoryClone final : public CloneDevice {
     return status;
   }
 
+  bool write_protected() const override { return false; }
+
   Result<> reconfigure(const Options& options) override {
     if (options.region_size != Options{}.region_size) {
       return fail(Errc::bad_config, "region_size: fixed at creation: leave it as it was");

@@ -291,6 +291,8 @@ TEST(Invariants, I10_a_failed_flush_is_final_until_the_admin_acts_and_data_stay_
     EXPECT_FALSE(after->flush()) << "needs_check was not persisted";
     EXPECT_EQ(*after->read({0, k4K}), data);
   }
+  EXPECT_TRUE(rig.write(k4K, data))
+      << "the initiator knows of the failure, and may go on unflushed";
   EXPECT_TRUE(rig.sim.run(rig.engine().clear_needs_check()));
   EXPECT_TRUE(rig.flush());
   const auto after = rig.power_cut(3);
@@ -306,6 +308,36 @@ TEST(Invariants, I10_a_failed_metadata_write_is_final_too) {
   EXPECT_FALSE(rig.flush());
   EXPECT_FALSE(rig.flush());
   EXPECT_EQ(*rig.read({0, k4K}), data);
+}
+
+TEST(Invariants, I10_what_is_opened_with_needs_check_is_read_only_until_the_admin_acts) {
+  CloneRig rig(RigConfig{});
+  const Bytes data = pattern(1, k4K);
+  ASSERT_TRUE(rig.write(0, data));
+  rig.destination->add({.kinds = FaultyDevice::kFlush, .times = 1});
+  EXPECT_FALSE(rig.flush());
+  for (const bool killed : {true, false}) {
+    const auto after = killed ? rig.kill() : rig.power_cut(1);
+    ASSERT_TRUE(after->open());
+    EXPECT_TRUE(after->engine().read_only());
+    const Bytes before = *after->read({0, 1 << 20});
+    const Bytes other = pattern(2, k4K);
+    const Result<> refused[] = {after->write(0, other), after->write(512, pattern(3, 512)),
+                                after->zero({0, k4K}), after->zero({512, 512}, Zeroing::keep),
+                                after->compare_and_write(0, data, other)};
+    for (const Result<>& one : refused) {
+      ASSERT_FALSE(one);
+      EXPECT_EQ(one.error().code, Errc::refused) << one.error().message();
+    }
+    after->set_hydration(true);
+    after->sim.run_for(std::chrono::seconds(5));
+    EXPECT_EQ(after->state(200), BlockState::origin) << "hydration went on";
+    EXPECT_EQ(*after->read({0, 1 << 20}), before);
+    EXPECT_TRUE(after->sim.run(after->engine().clear_needs_check()));
+    EXPECT_FALSE(after->engine().read_only());
+    EXPECT_TRUE(after->write(0, other, true));
+    EXPECT_EQ(*after->read({0, k4K}), other);
+  }
 }
 
 TEST(Invariants, I11_another_origin_is_not_believed_after_a_reconnect) {

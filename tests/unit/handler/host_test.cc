@@ -11,6 +11,7 @@
 #include <regex>
 #include <thread>
 
+#include "metadata/disk_format.h"
 #include "support/nbd_server.h"
 #include "support/plugin_site.h"
 
@@ -30,6 +31,25 @@ Bytes origin_bytes(std::uint64_t offset, std::size_t length) {
   Bytes bytes(length);
   for (std::size_t i = 0; i < length; ++i) bytes[i] = origin_byte(offset + i);
   return bytes;
+}
+
+// As a commit that failed leaves it.
+void mark_needs_check(const std::string& meta) {
+  std::fstream file(meta, std::ios::binary | std::ios::in | std::ios::out);
+  std::vector<char> bytes(2 * kUnitBytes);
+  file.read(bytes.data(), static_cast<std::streamsize>(bytes.size()));
+  for (const std::uint64_t slot : {0u, 1u}) {
+    Unit unit;
+    std::memcpy(unit.bytes.data(), bytes.data() + slot * kUnitBytes, kUnitBytes);
+    auto superblock = unpack_superblock(unit, slot);
+    ASSERT_TRUE(superblock) << superblock.error().message();
+    superblock->needs_check = true;
+    superblock->reason = "marked by a test";
+    pack(*superblock, unit);
+    std::memcpy(bytes.data() + slot * kUnitBytes, unit.bytes.data(), kUnitBytes);
+  }
+  file.seekp(0);
+  file.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
 }
 
 class HostTest : public ::testing::Test {
@@ -154,6 +174,39 @@ TEST_F(HostTest, lun_is_whole_at_once_and_keeps_what_is_written) {
   lun_->close();
   ASSERT_EQ(lun_->open(), 0) << "reopen";
   check();
+}
+
+TEST_F(HostTest, lun_with_needs_check_is_write_protected_until_it_is_cleared) {
+  ASSERT_EQ(lun().open(), 0);
+  EXPECT_EQ(lun_->write(4096, Bytes(4096, 0xa1)).status, TCMU_STS_OK);
+  const Bytes mode_sense{0x1a, 0, 0x3f, 0, 0xff, 0};
+  EXPECT_EQ(lun_->execute(mode_sense, {}, 255).status, TCMU_STS_NOT_HANDLED) << "the runner's";
+  lun_->close();
+  mark_needs_check(folder_ + "/meta");
+  ASSERT_EQ(lun_->open(), 0);
+  const Reply mode = lun_->execute(mode_sense, {}, 255);
+  EXPECT_EQ(mode.status, TCMU_STS_OK);
+  EXPECT_EQ(mode.data[2], 0x80) << "WP";
+  const Bytes block(4096, 0xb2);
+  const Reply refused[] = {lun_->write(4096, block), lun_->write_verify(4096, block),
+                           lun_->execute({0x42, 0, 0, 0, 0, 0, 0, 0, 24, 0}, Bytes(24)),
+                           lun_->write_same(0, 8192, Bytes(512), true),
+                           lun_->compare_and_write(4096, Bytes(512, 0xa1), Bytes(512, 0xb2))};
+  for (const Reply& one : refused) {
+    EXPECT_EQ(one.status, TCMU_STS_PASSTHROUGH_ERR);
+    EXPECT_EQ(one.sense[2], 0x07);
+    EXPECT_EQ(one.sense[12], 0x27);
+    EXPECT_EQ(one.sense[13], 0x00);
+  }
+  expect_bytes(0, origin_bytes(0, 4096));
+  expect_bytes(4096, Bytes(4096, 0xa1));
+  const auto status = nlohmann::json::parse(site->ask_control("status " + name_ + "\n"))["result"];
+  EXPECT_EQ(status["mode"], "ro");
+  EXPECT_EQ(status["reason"], "marked by a test");
+  site->ask_control("message " + name_ + " clear_needs_check\n");
+  EXPECT_EQ(lun_->write(4096, block, true).status, TCMU_STS_OK);
+  expect_bytes(4096, block);
+  EXPECT_EQ(lun_->execute(mode_sense, {}, 255).status, TCMU_STS_NOT_HANDLED);
 }
 
 TEST_F(HostTest, unmapped_ranges_read_as_zeroes) {

@@ -82,6 +82,48 @@ TEST(ScsiIntercept, fua_is_read_from_writes_and_not_from_their_compound_cousins)
   EXPECT_FALSE(wants_fua(short_write.data()));
 }
 
+TEST(ScsiIntercept, mode_sense_tells_of_write_protection_in_both_forms) {
+  const ModeParameters protected_lun{true, true};
+  const std::vector<std::uint8_t> caching{0x08, 0x12, 0x04, 0, 0, 0, 0, 0, 0, 0,
+                                          0,    0,    0,    0, 0, 0, 0, 0, 0, 0};
+  Cdb six{0x1a, 0, 0x08, 0, 0xff};
+  std::vector<std::uint8_t> wanted{23, 0, 0x80, 0};
+  wanted.insert(wanted.end(), caching.begin(), caching.end());
+  EXPECT_EQ(mode_sense_answer(six.data(), protected_lun), wanted);
+  Cdb ten{0x5a, 0, 0x08, 0};
+  wanted = {0, 26, 0, 0x80, 0, 0, 0, 0};
+  wanted.insert(wanted.end(), caching.begin(), caching.end());
+  EXPECT_EQ(mode_sense_answer(ten.data(), protected_lun), wanted);
+}
+
+TEST(ScsiIntercept, mode_sense_has_all_pages_their_masks_and_nothing_saved) {
+  Cdb all{0x1a, 0, 0x3f, 0xff};
+  const auto answer = mode_sense_answer(all.data(), {});
+  ASSERT_EQ(answer.size(), 4u + 12 + 20 + 12);
+  EXPECT_EQ(answer[0], answer.size() - 1);
+  EXPECT_EQ(answer[2], 0) << "no protection";
+  EXPECT_EQ(answer[4], 0x01);
+  EXPECT_EQ(answer[16], 0x08);
+  EXPECT_EQ(answer[18], 0) << "no write cache";
+  EXPECT_EQ(answer[36], 0x0a);
+  Cdb mask{0x1a, 0, 0x40 | 0x08, 0};
+  EXPECT_EQ(mode_sense_answer(mask.data(), {true, true})[6], 0) << "nothing can be changed";
+  for (const Cdb& none :
+       {Cdb{0x1a, 0, 0xc8, 0}, Cdb{0x1a, 0, 0x08, 1}, Cdb{0x1a, 0, 0x1c, 0}, Cdb{0x5a, 0, 0x05}}) {
+    EXPECT_TRUE(mode_sense_answer(none.data(), {}).empty());
+  }
+}
+
+TEST(ScsiIntercept, commands_that_change_data_are_known) {
+  for (const std::uint8_t opcode :
+       Codes{0x0a, 0x2a, 0xaa, 0x8a, 0x2e, 0xae, 0x8e, 0x41, 0x93, 0x42, 0x89}) {
+    EXPECT_TRUE(changes_data(&opcode)) << int{opcode};
+  }
+  for (const std::uint8_t opcode : Codes{0x08, 0x28, 0x88, 0x12, 0x1a, 0x35, 0x91, 0x00, 0xa0}) {
+    EXPECT_FALSE(changes_data(&opcode)) << int{opcode};
+  }
+}
+
 TEST(ScsiIntercept, standard_page_promises_no_third_party_copy) {
   const auto page = standard_inquiry_page();
   EXPECT_EQ(page[5], 0);
