@@ -53,7 +53,6 @@ wait "$writer"
 put /run/newer $((4 << 20))
 model /run/newer $((4 << 20))
 same /run/newer $((4 << 20)) "the newer write is not what the LUN shows"
-"$CLONECTL" message slow enable_hydration
 echo "ok   dm-delay of $delay s: killed with writes and copies in flight, open again $opened_after s after the first"
 
 ### 2. a disk that keeps a write back
@@ -87,8 +86,8 @@ echo "ok   a write kept back past the kill: the LUN stays closed for 8 s, opens 
 
 ### the destinations
 
+for name in slow held; do "$CLONECTL" message $name enable_hydration; done # Messages do not outlive a daemon.
 "$CLONECTL" wait slow --timeout 120
-"$CLONECTL" message held enable_hydration
 "$CLONECTL" wait held --timeout 120
 { lines_delete slow && lines_delete held; } | targetcli_run "$LAB_LOG/delete.log"
 runner_stop 60
