@@ -93,10 +93,10 @@ TEST_F(Damage, of_the_head_or_the_length_of_the_live_map_is_refused) {
     expect_right_or_refused([&](CloneRig& rig) { fs::resize_file(live_map(rig), length); });
   }
   // Magic, version, uuid, number of pages, base, kind of the page.
-  for (const std::uint64_t field : {0, 8, 16, 64, 72, 4096}) {
+  for (const std::streamoff field : {0, 8, 16, 64, 72, 4096}) {
     expect_right_or_refused([&](CloneRig& rig) {
       std::fstream file(live_map(rig), std::ios::binary | std::ios::in | std::ios::out);
-      file.seekp(static_cast<std::streamoff>(field));
+      file.seekp(field);
       file.put(99);
     });
   }
