@@ -179,7 +179,8 @@ class ThreadsTest : public IoBackendTest {
     }
     EXPECT_TRUE(rest_ended) << "a stalled descriptor held up the others, or a flush";
     EXPECT_EQ(reads_ended, 0U);
-    EXPECT_LE(pool_threads(), 16U + 3U);
+    // 16 of them are stuck; how many more were called while these began is up to the machine.
+    EXPECT_LE(pool_threads(), 64U) << "more than a reactor may have";
     pages.let_go();
     for (Task<>& read : reads) co_await read;
     co_await rest;
