@@ -84,12 +84,11 @@ Task<Result<>> dump_metadata(BlockDevice& device, const Superblock& superblock,
   co_return dumper.finish();
 }
 
-Task<Result<>> restore_metadata(BlockDevice& device, Superblock superblock, DumpReader& dump) {
-  if (const auto again = dump.header(); !again) co_return fail(again.error());
+Task<Result<>> restore_metadata(BlockDevice& device, Superblock superblock, const RunSource& runs) {
   if (auto erased = co_await erase_superblocks(device); !erased) co_return erased;
   TreeBuilder builder(device, superblock);
   while (true) {
-    const auto run = dump.run();
+    const auto run = runs();
     if (!run) co_return fail(run.error());
     if (!*run) break;
     if (!builder.add(**run)) continue;

@@ -19,10 +19,14 @@ using TextSink = std::function<Result<>(std::string_view text)>;
 Task<Result<>> dump_metadata(BlockDevice& device, const Superblock& superblock,
                              const TextSink& sink);
 
-// Writes what `dump`, read from its beginning, says; what the device held is gone. `superblock` is
-// the header of that same text, which was read to its end before without an error; the device has
+// Gives the next run of states; nothing: the end.
+using RunSource = std::function<Result<std::optional<StateRun>>()>;
+
+// Writes metadata with the states that `runs` gives, from the first block to the last without a
+// gap; what the device held is gone. `superblock` is valid but for its references; the device has
 // room for its units. A crash leaves what was there, or the new metadata, or what is blank, refused
-// or found to be damaged; never another map that looks sound.
-Task<Result<>> restore_metadata(BlockDevice& device, Superblock superblock, DumpReader& dump);
+// or found to be damaged; never another map that looks sound. So do errors of `runs`: judge what it
+// reads before.
+Task<Result<>> restore_metadata(BlockDevice& device, Superblock superblock, const RunSource& runs);
 
 }  // namespace clonedev

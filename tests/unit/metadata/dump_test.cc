@@ -62,7 +62,8 @@ class DumpTest : public CloneTest {
     if (!superblock) return fail(superblock.error());
     std::istringstream in(text);
     DumpReader reader(in);
-    return sim.run(restore_metadata(device, std::move(*superblock), reader));
+    if (const auto header = reader.header(); !header) return fail(header.error());
+    return sim.run(restore_metadata(device, std::move(*superblock), [&] { return reader.run(); }));
   }
 };
 
