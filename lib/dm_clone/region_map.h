@@ -1,8 +1,8 @@
 // Which regions the kernel's dm-clone had hydrated, read from its own metadata device.
 //
 // Reads what is committed: suspend the dm-clone first (it commits then) and remove it, so that
-// nothing writes meanwhile. Everything on the way is checked: checksums, places, counts, order; what
-// is not as the kernel writes it is Errc::damaged, and nothing is guessed.
+// nothing writes meanwhile. Everything on the way is checked: checksums, places, counts, order;
+// what is not as the kernel writes it is Errc::damaged, and nothing is guessed.
 //
 // Thread: one scheduler. Memory: a bit a region.
 #pragma once

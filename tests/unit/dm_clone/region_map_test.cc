@@ -33,7 +33,8 @@ class Image {
   Image(std::uint64_t sectors, std::uint64_t region_sectors, std::uint64_t seed)
       : device_(64 * kMiB), random_(seed) {
     const std::uint64_t regions = Geometry::divide_up(sectors, region_sectors);
-    for (std::uint64_t i = 0; i < Geometry::divide_up(regions, 64); ++i) words_.push_back(random_());
+    for (std::uint64_t i = 0; i < Geometry::divide_up(regions, 64); ++i)
+      words_.push_back(random_());
     if (regions % 64) words_.back() &= (std::uint64_t{1} << regions % 64) - 1;
     std::vector<std::uint64_t> level = write_arrays();
     std::vector<std::uint64_t> keys(level.size());
@@ -170,8 +171,7 @@ TEST(DmCloneChecksum, is_the_kernels_crc32c_xor_a_number_of_the_kind) {
   for (std::byte& byte : unit.bytes) byte = static_cast<std::byte>(random());
   const auto rest = std::span<const std::byte>(unit.bytes).subspan(4);
   for (const BlockKind kind : {BlockKind::superblock, BlockKind::node, BlockKind::array}) {
-    EXPECT_EQ(checksum_of(kind, unit.bytes),
-              slow_checksum(rest, static_cast<std::uint32_t>(kind)));
+    EXPECT_EQ(checksum_of(kind, unit.bytes), slow_checksum(rest, static_cast<std::uint32_t>(kind)));
   }
 }
 
@@ -179,8 +179,13 @@ TEST(DmCloneChecksum, is_the_kernels_crc32c_xor_a_number_of_the_kind) {
 TEST(DmCloneRegionMap, has_every_bit_in_its_place) {
   const struct {
     std::uint64_t sectors, region_sectors;
-  } sizes[] = {{8, 8},      {4096, 8},        {64 * 8 * 509, 8},      {64 * 8 * 509 + 3, 8},
-               {100'000'007, 64}, {80'000'000, 8}, {33'554'432, 2'097'152}};
+  } sizes[] = {{8, 8},
+               {4096, 8},
+               {64 * 8 * 509, 8},
+               {64 * 8 * 509 + 3, 8},
+               {100'000'007, 64},
+               {80'000'000, 8},
+               {33'554'432, 2'097'152}};
   for (const auto& size : sizes) {
     Image image(size.sectors, size.region_sectors, size.sectors);
     const auto map = read(image);
