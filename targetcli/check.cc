@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "commands.h"
+#include "deep.h"
 #include "human.h"
 #include "metadata/metadata_check.h"
 #include "metadata_file.h"
@@ -23,6 +24,7 @@ struct CheckArguments {
   std::string meta;
   std::string origin;  // Empty: not asked.
   std::string dest;
+  bool deep = false;  // Then both are given.
   bool json = false;
 };
 
@@ -33,12 +35,59 @@ struct Checked {
   MetadataReport report;
   Match origin;
   Match destination;
+  std::optional<clonedev::Verification> deep;
 };
 
 Match note_mismatch(MetadataReport& report, const std::string& mismatch) {
   if (mismatch.empty()) return true;
   report.findings.push_back({Finding::Weight::damage, mismatch});
   return false;
+}
+
+// Whether a difference can only be damage: what was written since it was copied is known for sure.
+bool marks_are_certain(const Superblock& superblock) {
+  return superblock.clean && !superblock.complete;
+}
+
+void note_differences(MetadataReport& report, const clonedev::Verification& found) {
+  using Weight = Finding::Weight;
+  const Superblock& superblock = *report.superblock;
+  const Weight weight = marks_are_certain(superblock) ? Weight::damage : Weight::note;
+  report.findings.push_back(
+      {Weight::note, fmt::format("compared with the origin: {} bytes are equal, {} differ",
+                                 found.verified_bytes, found.mismatch_bytes)});
+  if (superblock.complete) {
+    report.findings.push_back({Weight::note,
+                               "the copy is complete: what differs was written by users, or is "
+                               "damaged; that is not told apart any more"});
+  } else if (!superblock.clean) {
+    report.findings.push_back({Weight::note,
+                               "not cleanly detached: what was written since it was copied is not "
+                               "known for sure, so what differs may be a user's"});
+  }
+  for (const clonedev::Extent& extent : found.mismatches) {
+    report.findings.push_back({weight, fmt::format("bytes {}..{} differ from the origin",
+                                                   extent.offset, extent.end() - 1)});
+  }
+  if (found.mismatch_ranges > found.mismatches.size()) {
+    report.findings.push_back(
+        {weight,
+         fmt::format("and {} more ranges", found.mismatch_ranges - found.mismatches.size())});
+  }
+}
+
+clonedev::Verification compare_all(MetadataFile& meta, const Superblock& superblock,
+                                   const CheckArguments& arguments) {
+  using State = clonedev::Verification::State;
+  auto found = compare_with_origin(meta, superblock, arguments.origin, arguments.dest);
+  if (found.unreadable_bytes == 0 &&
+      (found.state == State::equal || found.state == State::different))
+    return found;
+  throw CommandError(
+      ExitCode::failed,
+      fmt::format("{}: not all could be compared with the origin, {} bytes could not "
+                  "be read: {}",
+                  arguments.meta, found.unreadable_bytes, found.last_error));
 }
 
 Checked check(const CheckArguments& arguments) {
@@ -56,6 +105,10 @@ Checked check(const CheckArguments& arguments) {
     checked.origin = note_mismatch(
         report,
         origin_mismatch(*report.superblock, present_origin(arguments.origin, meta.reactor())));
+  }
+  if (arguments.deep && !report.damaged()) {
+    checked.deep = compare_all(meta, *report.superblock, arguments);
+    note_differences(report, *checked.deep);
   }
   return checked;
 }
@@ -146,6 +199,8 @@ std::string json_view(const Checked& checked) {
   for (const clonedev::Extent& extent : checked.report.lost) {
     json["lost"].push_back({{"offset", extent.offset}, {"length", extent.length}});
   }
+  json["deep"] =
+      checked.deep ? Json::parse(clonedev::verification_json(*checked.deep)) : Json(nullptr);
   json["findings"] = Json::array();
   for (const Finding& finding : checked.report.findings) {
     json["findings"].push_back({{"weight", weight_word(finding)}, {"text", finding.text}});
@@ -169,10 +224,15 @@ void add_check(CLI::App& app) {
   auto* command = app.add_subcommand("check", "Look whether the metadata of a clone are sound");
   auto arguments = std::make_shared<CheckArguments>();
   command->add_option("META", arguments->meta, "The metadata file or device")->required();
-  command->add_option("--origin", arguments->origin, "Is this the origin it was made with?")
-      ->type_name("SPEC");
-  command->add_option("--dest", arguments->dest, "Is this the destination it was made with?")
-      ->type_name("PATH");
+  auto* origin =
+      command->add_option("--origin", arguments->origin, "Is this the origin it was made with?");
+  origin->type_name("SPEC");
+  auto* dest =
+      command->add_option("--dest", arguments->dest, "Is this the destination it was made with?");
+  dest->type_name("PATH");
+  command->add_flag("--deep", arguments->deep, "Compare what was copied with the origin")
+      ->needs(origin)
+      ->needs(dest);
   command->add_flag("--json", arguments->json, "One JSON object for programs");
   command->callback([arguments] { show_check(*arguments); });
 }

@@ -539,7 +539,8 @@ Result<Verification> Engine::verify(VerifyAction action) {
   if (complete_) {
     return fail(Errc::refused,
                 "verify: the copy is complete: its origin is closed, and what users wrote is not "
-                "told apart any more");
+                "told apart any more: remove the LUN, then clonectl check META --deep counts what "
+                "differs");
   }
   if (action == VerifyAction::start) {
     if (const auto started = verifier_.start(); !started) return fail(started.error());

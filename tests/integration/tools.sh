@@ -25,10 +25,10 @@ same() {
 put() { dd if=/run/data of="$LUN_DEV" bs=64k seek=8 oflag=direct conv=fsync status=none 2>/run/dd; }
 is_protected() { [ "$(cat "/sys/block/${LUN_DEV#/dev/}/ro")" = "$1" ]; } # 0|1
 rescan() { echo 1 >"/sys/block/${LUN_DEV#/dev/}/device/rescan"; }
-flip() { # OFFSET: all eight bits of one byte of the metadata
-  local byte
-  byte=$(od -An -tu1 -j "$1" -N 1 $dir/meta)
-  printf "\\x$(printf %x $((byte ^ 255)))" | dd of=$dir/meta bs=1 seek="$1" conv=notrunc status=none
+flip() { # OFFSET [FILE]: all eight bits of one byte of the metadata, or of another file
+  local byte file=${2:-$dir/meta}
+  byte=$(od -An -tu1 -j "$1" -N 1 "$file")
+  printf "\\x$(printf %x $((byte ^ 255)))" | dd of="$file" bs=1 seek="$1" conv=notrunc status=none
 }
 # Damages one state page that is in use: the first whose loss costs 64 MiB of the disk.
 damage_a_page() {
@@ -66,6 +66,15 @@ nbd_start $dir/origin 10809
 expect 0 check $dir/meta --dest $dir/dest --origin nbd://127.0.0.1/
 grep -q "^state  *clean" /run/said
 [ "$(grep -c "this is the one" /run/said)" = 2 ]
+expect 0 check $dir/meta --dest $dir/dest --origin nbd://127.0.0.1/ --deep
+grep -Eq "compared with the origin: [1-9][0-9]* bytes are equal, 0 differ" /run/said || fail "$(cat /run/said)"
+deep=$(sed -nE 's/.*origin: ([0-9]+) bytes are equal.*/\1/p' /run/said)
+copied=$("$CLONECTL" dump $dir/meta | awk '$1 == "copied" { print $2 * 4096; exit }')
+flip "$copied" $dir/dest
+expect 3 check $dir/meta --dest $dir/dest --origin nbd://127.0.0.1/ --deep
+grep -q "^damage: bytes $copied..$((copied + 4095)) differ from the origin" /run/said || fail "$(cat /run/said)"
+flip "$copied" $dir/dest
+echo "ok   check --deep: $deep copied bytes equal the origin's; one that was changed behind our back is found"
 expect 0 dump $dir/meta -o $dir/dump
 mv $dir/meta $dir/meta.before
 expect 0 restore -i $dir/dump $dir/meta
