@@ -2,8 +2,8 @@
 # A file system on a clone works while the clone hydrates; every write to destination and metadata goes through
 # one dm-log-writes, so both share one order. Then the log is replayed onto a copy, and at boundaries - each
 # FLUSH, FUA and mark may have been the last thing before a power cut - the clone is opened there by a daemon
-# that has to take it for the next boot: the file system mounts, what was synced before the mark is there, the
-# files of the origin are intact, and fsck finds nothing.
+# that has to take it for the next boot: clonectl check finds nothing, the file system mounts, what was synced
+# before the mark is there, the files of the origin are intact, and fsck finds nothing.
 #
 #   POINTS=N  at how many boundaries that is done (10; 0: all)   WORK=SECONDS  how long the work takes (10)
 #   FS=ext4|xfs                                                  SEED=N
@@ -17,6 +17,7 @@ readonly mib=2048 # A MiB in sectors.
 readonly lun=$((320 * 1048576)) data=$((320 * mib)) disk=$((328 * mib))
 seed=${SEED:-$(date +%s)} fs=${FS:-ext4}
 export log=/dev/ubdb journal=/share/log/promises
+readonly known=/var/lib/tcmu-clone/known/logged # What this machine remembers, as a power cut would find it.
 
 # slices DEVICE FIRST: /dev/mapper/dest and meta, on DEVICE from sector FIRST on. The clone knows its
 # destination again by the uuid.
@@ -38,6 +39,9 @@ check_fs() {
 judge() {
   dmsetup create cut --table "0 $disk snapshot /dev/mapper/copy /dev/ram0 N 8"
   slices /dev/mapper/cut 0
+  cp /run/known_at_work $known
+  "$CLONECTL" check /dev/mapper/meta --dest /dev/mapper/dest --origin nbd://127.0.0.1/ >"$LAB_LOG/check.log" 2>&1 ||
+    fail "check: $(tail -n 5 "$LAB_LOG/check.log")"
   open_clone ';hydration=off'
   mount "$LUN_DEV" /mnt/lun
   "$here/log_files.py" judge /mnt/lun/work "$journal" "$2"
@@ -75,6 +79,7 @@ open_clone ';hydration_threshold=1;hydration_batch_size=4'
 
 mount "$LUN_DEV" /mnt/lun
 dmsetup message logged 0 mark begun
+cp $known /run/known_at_work
 echo '{"mark": "begun", "seed": 0, "kept": {}, "current": 0, "records": 0}' >"$journal"
 fio --name=noise --filename=/mnt/lun/noise --size=24M --rw=randrw --bsrange=4k-64k --fsync=16 --iodepth=4 \
   --ioengine=libaio --direct=1 --time_based --runtime="${WORK:-10}" --randseed="$seed" \
