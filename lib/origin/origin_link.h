@@ -22,6 +22,7 @@
 // the link is destroyed.
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <random>
 
@@ -43,6 +44,8 @@ class OriginLink {
     Scheduler::Duration longest_pause = std::chrono::seconds(10);
     Scheduler::Duration known_down_after = std::chrono::seconds(2);
     Scheduler::Duration patience_when_down = std::chrono::seconds(1);
+    // Of the pauses' jitter: hosts whose origin comes back do not all return at once.
+    std::uint32_t jitter_seed = std::random_device{}();
   };
 
   // `name`, as origin_name() makes it, is for sentences and the log. Without `expected` the first
@@ -118,7 +121,7 @@ class OriginLink {
   Scheduler::TimePoint apart_since_;
   std::optional<Scheduler::TimePoint> down_since_;
   Scheduler::Duration pause_;
-  std::minstd_rand jitter_{std::random_device{}()};
+  std::minstd_rand jitter_{pace_.jitter_seed};
 
   Event news_;  // Only ever woken: connected, attempt failed, closing.
   Event lost_;

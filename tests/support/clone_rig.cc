@@ -11,6 +11,7 @@
 namespace clonedev {
 namespace {
 
+constexpr std::uint32_t kJitterSeed = 1;  // A failing seed replays exactly.
 constexpr std::size_t kPool = std::size_t{16} << 20;
 
 template <class T>
@@ -110,9 +111,11 @@ Result<> CloneRig::open() {
   metadata_ = std::move(*store);
   pool_ = std::make_unique<BufferPool>(kPool);
   if (!superblock.complete) {
+    OriginLink::Pace pace;
+    pace.jitter_seed = kJitterSeed;
     link_ = std::make_unique<OriginLink>(
         "rig", MemoryOrigin::factory(origin),
-        OriginLink::Binding{superblock.origin_size, superblock.origin_identity});
+        OriginLink::Binding{superblock.origin_size, superblock.origin_identity}, pace);
     link_->start();
   }
   engine_ = std::make_unique<Engine>(
