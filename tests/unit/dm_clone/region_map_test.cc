@@ -219,7 +219,7 @@ TEST(DmCloneRegionMap, a_flipped_bit_in_any_block_is_damage) {
   for (const int which : {0, 1, 2}) {
     Image image(1'000'000, 8, 3);
     const std::uint64_t block = which == 0 ? 0 : which == 1 ? image.root() : image.first_array();
-    for (const std::uint64_t offset : {4, 13, 24, 100, 4095}) {
+    for (const std::uint64_t offset : {4U, 13U, 24U, 100U, 4095U}) {
       const std::uint64_t at = block * kBlockBytes + offset;
       if (which == 0 && offset >= 32 && offset < 40) continue;
       std::array<std::byte, 1> byte{};
