@@ -64,5 +64,26 @@ TEST_F(LiveMapRoom, a_commit_does_not_take_the_room_of_a_write_under_way) {
   EXPECT_EQ(*rig_->read({0, k4K}), data);
 }
 
+// A page copied as a whole has no memory of its own to say that one of its blocks is not a copy any
+// more: it then gives up the marks of all of them, and the write needs no room.
+TEST_F(LiveMapRoom, a_write_to_what_was_copied_is_done_without_memory_for_the_mark) {
+  constexpr std::uint64_t kPage = StatePages::kBlocksPerPage;
+  RigConfig config;
+  config.size = 2 * kPage * k4K;
+  config.live_dir = live_dir_->path() + "/large";
+  ASSERT_TRUE(std::filesystem::create_directory(config.live_dir));
+  CloneRig rig(config);
+  MetadataStore& metadata = rig.metadata();
+  ASSERT_TRUE(metadata.set({0, 2 * kPage}, BlockState::copied, Cause::copied));
+  ASSERT_TRUE(rig.flush());
+  live_dir_->fill(true);
+  const Bytes data = pattern(1, k4K);
+  EXPECT_TRUE(rig.write(kPage * k4K, data));
+  EXPECT_EQ(*rig.read({kPage * k4K, k4K}), data);
+  EXPECT_TRUE(metadata.map().all({0, kPage}, BlockState::copied));
+  EXPECT_TRUE(metadata.map().all({kPage, kPage}, BlockState::destination));
+  live_dir_->fill(false);
+}
+
 }  // namespace
 }  // namespace clonedev
