@@ -22,11 +22,17 @@ bool TreeBuilder::add(const StateRun& run) {
   BlockRange left = run.blocks;
   while (!left.empty()) {
     const std::uint64_t base = left.first / kPerPage * kPerPage;
-    const std::uint64_t end = std::min(left.end(), base + kPerPage);
-    add_in_page({left.first - base, end - left.first}, run.state);
-    left = {end, left.end() - end};
+    const std::uint64_t page_end = std::min(base + kPerPage, shape_.geometry().blocks());
+    const std::uint64_t end = std::min(left.end(), page_end);
+    const bool whole_page = left.first == base && end == page_end;
     next_block_ = end;
-    if (end == base + kPerPage || end == shape_.geometry().blocks()) end_page();
+    if (whole_page) {
+      end_page(PageRef::uniform(uniform(run.state)));
+    } else {
+      add_in_page({left.first - base, end - left.first}, run.state);
+      if (end == page_end) end_page(take_words());
+    }
+    left = {end, left.end() - end};
   }
   return ready_.size() >= kWriteFrom;
 }
@@ -40,18 +46,21 @@ void TreeBuilder::add_in_page(BlockRange places, BlockState state) {
   }
 }
 
-void TreeBuilder::end_page() {
+PageRef TreeBuilder::take_words() {
   const std::size_t page = (next_block_ - 1) / kPerPage;
   PageContent content{PageKind::mixed, std::make_unique<PageWords>(words_)};
-  const auto first = static_cast<BlockState>(words_[0] & 3);
-  if (all_in(content, {0, blocks_in_page(shape_.geometry(), page)}, first)) {
-    add_ref(0, PageRef::uniform(uniform(first)));
-  } else {
-    auto unit = std::make_unique<Unit>();
-    pack(words_, *unit);
-    add_ref(0, place(std::move(unit)));
-  }
   words_ = {};
+  const auto first = static_cast<BlockState>(content.words->front() & 3);
+  if (all_in(content, {0, blocks_in_page(shape_.geometry(), page)}, first)) {
+    return PageRef::uniform(uniform(first));
+  }
+  auto unit = std::make_unique<Unit>();
+  pack(*content.words, *unit);
+  return place(std::move(unit));
+}
+
+void TreeBuilder::end_page(PageRef page) {
+  add_ref(0, page);
   if (next_block_ < shape_.geometry().blocks()) return;
   for (std::uint32_t level = 0; level < shape_.depth(); ++level) {
     if (!refs_[level].empty()) end_node(level);

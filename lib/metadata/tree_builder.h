@@ -29,7 +29,9 @@ class TreeBuilder {
 
  private:
   void add_in_page(BlockRange places, BlockState state);
-  void end_page();
+  // The words of the page that was filled, as what refers to them.
+  PageRef take_words();
+  void end_page(PageRef page);
   void add_ref(std::uint32_t level, PageRef ref);
   void end_node(std::uint32_t level);
   PageRef place(std::unique_ptr<Unit> unit);

@@ -1,11 +1,13 @@
-// Opening metadata: the superblock, the whole tree, and, after a kill, the live map. See
-// metadata_image.h for the input; what follows the image are states to set in what was opened.
+// Opening metadata: the superblock, the whole tree, and, after a kill, the live map; and what the
+// offline tools make of them. See metadata_image.h for the input; what follows the image is a
+// choice for repair and states to set in what was opened.
 #include <fstream>
 #include <map>
 
 #include "clonedev/clone_device.h"
 #include "metadata/metadata_store.h"
 #include "metadata_image.h"
+#include "offline_tools.h"
 #include "property.h"
 #include "scratch.h"
 #include "support/sim_scheduler.h"
@@ -128,6 +130,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   using namespace clonedev::fuzz;
   FuzzInput input(data, size);
   const MetadataImage image = make_image(input);
+  judge_offline_tools(image.device, input);
   Opening(image).run(input);
   return 0;
 }
