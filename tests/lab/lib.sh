@@ -222,13 +222,14 @@ iscsi_disk() {
 # nbd_start FILE PORT [DELAY_MS [RATE [FILTER PARAMETER...]]]: nbdkit serves FILE read-only on 127.0.0.1, each
 # read late by DELAY_MS, all of them together at RATE bits a second ("200M"), behind one more FILTER of
 # nbdkit with its parameters. It is started again when it dies: nbdkit 1.32 aborts now and then when a client
-# is killed ("raw_send_socket: Assertion `sock >= 0' failed").
+# is killed ("raw_send_socket: Assertion `sock >= 0' failed"). It is ended the hard way: asked to, it may wait for
+# requests that its filters hold back, and a stopped one for ever.
 nbd_start() {
   local slow=(--filter=delay "delay-read=${3:-0}ms")
   [ -z "${4:-}" ] || slow=(--filter=rate "${slow[@]}" "rate=$4")
   [ -z "${5:-}" ] || slow=(--filter="$5" "${slow[@]}" "${@:6}")
   (
-    trap 'kill "$child"; wait "$child"; exit 0' TERM
+    trap 'kill -KILL "$child"; wait "$child"; exit 0' TERM
     for ((start = 0; start < 50; start++)); do
       nbdkit -f -r -i 127.0.0.1 -p "$2" file "$1" "${slow[@]}" </dev/null &
       child=$!
