@@ -178,6 +178,22 @@ TEST_F(DumpTest, values_and_runs_that_cannot_be_are_refused_with_their_line) {
   }
 }
 
+// A dump of the first superblock there ever was has no second one to put over the newer one's slot.
+TEST_F(DumpTest, the_oldest_dump_replaces_the_newest_metadata) {
+  const std::uint64_t size = 20 * kGiB;
+  MemoryDevice source = make(size, 3);
+  std::string text = dump(source);
+  const std::size_t number = text.find("sequence ");
+  text.replace(number, text.find('\n', number) - number, "sequence 1");
+  text.erase(text.find("\nend ") + 4) += '\n';
+  MemoryDevice device = make(size, 4);
+  ASSERT_TRUE(restore(device, text));
+  const auto report = sim.run(check_metadata(device));
+  ASSERT_TRUE(report && report->superblock);
+  EXPECT_EQ(report->superblock->sequence, 1u);
+  EXPECT_TRUE(report->map_sound);
+}
+
 TEST_F(DumpTest, a_crash_at_any_step_of_a_restore_leaves_nothing_that_could_be_believed) {
   const std::uint64_t size = 20 * kGiB;
   MemoryDevice source = make(size, 3);
