@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <unistd.h>
+#include <xxhash.h>
 
 #include <cctype>
 #include <cerrno>
@@ -19,6 +20,21 @@ namespace {
 std::string text_of(const KnownClone& clone) {
   return "uuid=" + clone.uuid + "\ndest=" + clone.dest + "\nmeta=" + clone.meta +
          "\nsequence=" + std::to_string(clone.sequence) + "\n";
+}
+
+// A file name has 255 bytes at most. No escape begins with "%-".
+std::string shortened(const std::string& file, const std::string& name) {
+  constexpr std::size_t kMost = 200;
+  if (file.size() <= kMost) return file;
+  static constexpr char kDigits[] = "0123456789abcdef";
+  XXH128_canonical_t digest;
+  XXH128_canonicalFromHash(&digest, XXH3_128bits(name.data(), name.size()));
+  std::string text = file.substr(0, kMost) + "%-";
+  for (const unsigned char byte : digest.digest) {
+    text += kDigits[byte >> 4];
+    text += kDigits[byte & 15];
+  }
+  return text;
 }
 
 bool sync(const std::string& path, int flags) {
@@ -43,7 +59,7 @@ std::string KnownClones::path(const std::string& name) const {
       file += kDigits[byte & 15];
     }
   }
-  return dir_ + "/" + file;
+  return dir_ + "/" + shortened(file, name);
 }
 
 Result<std::optional<KnownClone>> KnownClones::find(const std::string& name) const {
@@ -81,7 +97,8 @@ Result<> KnownClones::remember(const std::string& name, const KnownClone& clone)
   present << std::ifstream(target).rdbuf();
   if (present.str() == text) return {};
   if (auto made = make_private_folder(dir_, "folder of known clones"); !made) return made;
-  const std::string fresh = target + ".new";
+  // No record's name begins with a dot.
+  const std::string fresh = dir_ + "/." + target.substr(dir_.size() + 1) + ".new";
   {
     std::ofstream file(fresh, std::ios::trunc);
     file << text;
