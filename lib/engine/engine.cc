@@ -114,7 +114,8 @@ Task<Result<>> Engine::stop_now() {
   co_return co_await parts_.metadata.detach();
 }
 
-// Once a second: commit what changed, look whether the clone is complete.
+// Once a second: commit what changed, look whether the clone is complete, forget what nobody will
+// ask again.
 Task<> Engine::tick() {
   const Gate::Holder holder = gate_.enter();
   while (!stopping_.is_set()) {
@@ -124,6 +125,7 @@ Task<> Engine::tick() {
     if (stopping_.is_set()) break;
     if (parts_.metadata.dirty() && committer_.failure()) co_await committer_.commit();
     hydrator_.nudge();
+    if (parts_.scheduler.now() >= replay_until_) parts_.metadata.forget_earlier_caws();
     if (!complete_ && committer_.failure() && all_on_destination()) co_await finish();
   }
 }

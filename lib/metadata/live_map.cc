@@ -294,6 +294,11 @@ std::uint64_t LiveMap::caw_done_before(std::uint64_t offset, std::uint64_t compa
   return serial;
 }
 
+void LiveMap::forget_earlier_caws() {
+  for (const Caw& caw : earlier_caws_) forget_caw(caw.serial);
+  earlier_caws_.clear();
+}
+
 void LiveMap::set_needs_check(bool on) { publish(header().needs_check, std::uint32_t{on}); }
 
 bool LiveMap::needs_check() const { return observe(header().needs_check) != 0; }

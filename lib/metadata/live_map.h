@@ -71,6 +71,8 @@ class LiveMap final : public StatePages {
   // they were not answered.
   std::uint64_t caw_done_before(std::uint64_t offset, std::uint64_t compare_hash,
                                 std::uint64_t write_hash);
+  // Those of an earlier process that have not come again will not any more.
+  void forget_earlier_caws();
 
   // Something failed that may not be in the superblock: it survives the process here.
   void set_needs_check(bool on);

@@ -105,6 +105,7 @@ class MetadataStore {
                                 std::uint64_t write_hash) {
     return live_->caw_done_before(offset, compare_hash, write_hash);
   }
+  void forget_earlier_caws() { live_->forget_earlier_caws(); }
 
  private:
   struct Parts;  // What attach() has put together.
