@@ -153,6 +153,10 @@ void Lun::settle(Request& request, const Result<>& outcome) {
   } else {
     const SenseBuffer sense(request.cmd->lib_cmd->sense_buf);
     request.status = to_tcmu_status(outcome.error(), request.operation, sense);
+    // BUSY and TASK SET FULL promise that nothing happened.
+    const bool untouched =
+        request.status == TCMU_STS_BUSY || request.status == TCMU_STS_NO_RESOURCE;
+    if (untouched && request.begun) request.status = TCMU_STS_WR_ERR;
   }
   log_failure(request, outcome.error());
 }
@@ -162,6 +166,7 @@ void Lun::on_turn(Completer::Item* item) {
   Lun& lun = *request->lun;
   const bool failed = request->status != TCMU_STS_OK;
   if (request->operation == Operation::write_same && !failed && !request->rest.empty()) {
+    request->begun = true;
     lun.write_step(*request);
     return;
   }

@@ -54,6 +54,7 @@ struct Request : Completer::Item {
       rest;  // What is still to do when this step has succeeded; only WRITE SAME has more than one.
   std::unique_ptr<Pattern> pattern;
   bool second_try = false;  // UNMAP: the discard failed and plain zeroing was started.
+  bool begun = false;       // WRITE SAME: an earlier step has had its effect.
 };
 
 // Keeps some requests ready, since on a loopback LUN an allocation may have to wait for this very

@@ -388,6 +388,11 @@ Task<Result<>> Engine::zero(Extent extent, Zeroing how, bool fua) {
   auto outcome = co_await load_edges(plan.head, head, deadline);
   auto tail_loaded = co_await std::move(tail_load);
   if (outcome) outcome = std::move(tail_loaded);
+  // So does TASK SET FULL.
+  const bool in_parts = !plan.blocks.empty() && !(plan.head.empty() && plan.tail.empty());
+  const BlockRange set_in_parts = in_parts && !plain_ ? geometry_.touched(extent) : BlockRange{};
+  const auto room = parts_.metadata.make_room(set_in_parts);
+  if (outcome && !room) outcome = fail(live_map_full());
   if (outcome && !plan.head.empty()) outcome = co_await write_loaded(plan.head, head_data, head);
   if (outcome && !plan.blocks.empty()) outcome = co_await zero_blocks(plan.blocks, how);
   if (outcome && !plan.tail.empty()) outcome = co_await write_loaded(plan.tail, tail_data, tail);

@@ -85,5 +85,24 @@ TEST_F(LiveMapRoom, a_write_to_what_was_copied_is_done_without_memory_for_the_ma
   live_dir_->fill(false);
 }
 
+// The first part of a zeroing had been done when there was no memory for the states of the rest.
+TEST_F(LiveMapRoom, a_zeroing_without_room_for_all_of_it_does_nothing) {
+  constexpr std::uint64_t kPage = std::uint64_t{64} << 20;  // What one page of states describes.
+  RigConfig config;
+  config.size = 2 * kPage;
+  config.live_dir = live_dir_->path();
+  CloneRig rig(config);
+  ASSERT_TRUE(rig.write(0, pattern(1, k4K)));  // The first page has its memory.
+  live_dir_->fill(true);
+  const Extent head{kPage - 2 * k4K + 512, k4K - 512};
+  const auto zeroed = rig.zero({head.offset, kPage + k4K - head.offset});
+  ASSERT_FALSE(zeroed);
+  EXPECT_EQ(zeroed.error().code, make_error_code(Errc::live_map_full));
+  EXPECT_EQ(*rig.read(head), rig.origin_bytes(head)) << "TASK SET FULL means that nothing happened";
+  live_dir_->fill(false);
+  ASSERT_TRUE(rig.zero({head.offset, kPage + k4K - head.offset}));
+  EXPECT_EQ(*rig.read(head), Bytes(head.length));
+}
+
 }  // namespace
 }  // namespace clonedev

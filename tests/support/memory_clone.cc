@@ -6,6 +6,7 @@
 #include <deque>
 #include <map>
 #include <mutex>
+#include <optional>
 #include <thread>
 
 namespace clonedev::testing {
@@ -15,7 +16,7 @@ struct MemoryCloneControl::State {
   std::condition_variable wake;
   std::vector<std::byte> disk;
   std::vector<Call> calls;
-  std::map<std::string, std::deque<Error>> failures;
+  std::map<std::string, std::deque<std::optional<Error>>> failures;
   bool held = false;
 };
 
@@ -36,8 +37,9 @@ std::vector<std::byte> MemoryCloneControl::bytes(Extent extent) const {
   return {first, first + static_cast<std::ptrdiff_t>(extent.length)};
 }
 
-void MemoryCloneControl::fail_next(const std::string& what, Error error, int times) {
+void MemoryCloneControl::fail_next(const std::string& what, Error error, int times, int skip) {
   const std::lock_guard lock(state->mutex);
+  for (int i = 0; i < skip; ++i) state->failures[what].push_back(std::nullopt);
   for (int i = 0; i < times; ++i) state->failures[what].push_back(error);
 }
 
@@ -185,9 +187,9 @@ class MemoryClone final : public CloneDevice {
   Result<> perform(const Posted& posted) {
     auto& failures = state().failures[posted.what];
     if (failures.empty()) return posted.work();
-    Error error = failures.front();
+    std::optional<Error> error = failures.front();
     failures.pop_front();
-    return fail(std::move(error));
+    return error ? fail(std::move(*error)) : posted.work();
   }
 
   void run() {

@@ -27,8 +27,9 @@ struct MemoryCloneControl {
 
   std::vector<Call> calls() const;
   std::vector<std::byte> bytes(Extent extent) const;
-  // The next `times` calls named `what` fail with this error and do nothing.
-  void fail_next(const std::string& what, Error error, int times = 1);
+  // The next `times` calls named `what` fail with this error and do nothing, after `skip` that do
+  // not fail.
+  void fail_next(const std::string& what, Error error, int times = 1, int skip = 0);
   // While held, nothing is done, and close() waits.
   void hold();
   void release();

@@ -149,6 +149,21 @@ TEST_F(LunTest, failed_step_ends_a_write_same_once) {
   EXPECT_EQ(command.lib.sense_buf[2], 0x07);
 }
 
+// An initiator that is told BUSY or TASK SET FULL counts on nothing having been written.
+TEST_F(LunTest, a_write_same_that_has_begun_is_not_busy_any_more) {
+  const Bytes block(512, 9);
+  for (const Errc code : {Errc::busy, Errc::live_map_full}) {
+    control_->fail_next("write", Error{make_error_code(code), "the origin is away"});
+    Command first({0x93, 0});
+    lun_.write_same(&first.cmd, as_block(block), {0, 4 << 20}, false);
+    EXPECT_EQ(first.wait(), code == Errc::busy ? TCMU_STS_BUSY : TCMU_STS_NO_RESOURCE);
+    control_->fail_next("write", Error{make_error_code(code), "the origin is away"}, 1, 1);
+    Command second({0x93, 0});
+    lun_.write_same(&second.cmd, as_block(block), {0, 4 << 20}, false);
+    EXPECT_EQ(second.wait(), TCMU_STS_WR_ERR);
+  }
+}
+
 TEST_F(LunTest, failed_discard_becomes_plain_zeroing) {
   control_->fail_next("zero-deallocate", Error{make_error_code(Errc::destination_write), "no"});
   Command command({0x42});
