@@ -20,10 +20,13 @@ namespace clonectl {
 namespace {
 
 using clonedev::BlockState;
+using clonedev::ExclusiveFile;
+using clonedev::FrozenPage;
 using clonedev::HostIds;
 using clonedev::LiveMap;
 using clonedev::MetadataReport;
 using clonedev::Superblock;
+using clonedev::TreeShape;
 
 struct RepairArguments {
   std::string meta;
@@ -32,7 +35,7 @@ struct RepairArguments {
   bool without_live_map = false;
   bool clear_needs_check = false;
   bool rebind = false;
-  std::string origin;  // For rebind.
+  std::string origin;  // For rebind; so is the next, and for the live map.
   std::string dest;
   std::string backup;
 
@@ -80,9 +83,7 @@ const char* what_lost_means(const Case& c) {
            "  nothing.\n";
   }
   if (c.attachment == Attachment::live_map) {
-    return "  The live map of this boot knows all states: --lost live loses nothing. The next "
-           "open\n"
-           "  takes them from it and makes them durable within a second.\n";
+    return "  The live map of this boot knows all states: --lost live --dest PATH loses nothing.\n";
   }
   return "  --lost destination: they read from the destination. Right for all that was written or\n"
          "      copied before; a block that was still the origin's reads as what the destination\n"
@@ -128,11 +129,11 @@ std::string diagnosis(const Case& c) {
 
 // ---- what was asked for, judged before anything is written ----
 
-std::optional<BlockState> judge_lost(const Case& c) {
+void judge_lost(const Case& c) {
   const std::string& lost = c.arguments.lost;
   if (c.report.lost.empty()) {
     if (!lost.empty()) refuse(fmt::format("{}: --lost: nothing is lost", c.arguments.meta));
-    return std::nullopt;
+    return;
   }
   if (lost.empty()) {
     refuse(
@@ -155,8 +156,6 @@ std::optional<BlockState> judge_lost(const Case& c) {
     refuse(fmt::format("{}: --lost live: there is no live map of this use of the clone",
                        c.arguments.meta));
   }
-  // With a live map the next open believes nothing else.
-  return lost == "destination" ? BlockState::destination : BlockState::origin;
 }
 
 // Not clean, so that what only a clean detach proves (the mark `copied`) is not believed.
@@ -217,19 +216,44 @@ void judge_rebind(const Case& c, clonedev::Reactor& reactor, Superblock& next) {
   }
 }
 
+// The live map may speak of data that only the destination's cache has, and what it says is about
+// to be durable (I1).
+std::optional<ExclusiveFile> destination_of_live_map(const Case& c, const Superblock& next) {
+  if (c.arguments.lost != "live") return std::nullopt;
+  const std::string& path = c.arguments.dest;
+  auto file =
+      value_or_give_up(ExclusiveFile::open(path, "destination", std::chrono::milliseconds(0)));
+  const std::string mismatch = destination_mismatch(next, {path, file.size(), file.identity()});
+  if (!mismatch.empty()) refuse(mismatch);
+  return file;
+}
+
+std::vector<FrozenPage> content_of_lost(const Case& c,
+                                        const std::optional<ExclusiveFile>& destination) {
+  const auto& pages = c.report.lost_pages;
+  if (!destination) {
+    const bool here = c.arguments.lost == "destination";
+    return content_in_state(pages, here ? BlockState::destination : BlockState::origin);
+  }
+  value_or_give_up(destination->sync());
+  const TreeShape shape(c.superblock);
+  const auto live = value_or_give_up(
+      LiveMap::adopt(live_dir(), c.superblock.uuid, c.superblock.attach_id, shape.entries(0)));
+  return content_of(pages, *live, shape.geometry());
+}
+
 void act(MetadataFile& meta, const Case& c) {
   const RepairArguments& arguments = c.arguments;
-  const std::optional<BlockState> lost = judge_lost(c);
+  judge_lost(c);
   Superblock next = c.superblock;
   judge_attachment(c, next);
   judge_needs_check(c, next);
   judge_rebind(c, meta.reactor(), next);
+  const auto destination = destination_of_live_map(c, next);
+  const auto content = content_of_lost(c, destination);
   const std::string backup = make_backup(meta, arguments.backup);
   fmt::print("backup: {} holds the metadata as they were\n", backup);
-  value_or_give_up(meta.run([&] {
-    return repair_metadata(meta.device(), next, c.report.lost_pages,
-                           lost.value_or(BlockState::origin));
-  }));
+  value_or_give_up(meta.run([&] { return repair_metadata(meta.device(), next, content); }));
   for (const clonedev::Extent& extent : c.report.lost) {
     fmt::print("repaired: bytes {}..{} of the disk: {}\n", extent.offset, extent.end() - 1,
                arguments.lost);
@@ -240,11 +264,24 @@ void act(MetadataFile& meta, const Case& c) {
   }
 }
 
+void judge_words(const RepairArguments& arguments) {
+  const auto unless = [](bool right, const char* text) {
+    if (!right) throw CommandError(ExitCode::usage, text);
+  };
+  const bool live = arguments.lost == "live";
+  const bool named = !arguments.origin.empty() || !arguments.dest.empty();
+  unless(!arguments.rebind || named,
+         "--rebind goes with --origin or --dest or both: see clonectl repair --help");
+  unless(!live || !arguments.dest.empty(),
+         "--lost live goes with --dest: data are made durable before what the live map says of "
+         "them: see clonectl repair --help");
+  unless(arguments.rebind || arguments.origin.empty(), "--origin goes with --rebind");
+  unless(arguments.rebind || live || arguments.dest.empty(),
+         "--dest goes with --rebind or --lost live");
+}
+
 void repair(const RepairArguments& arguments) {
-  if (arguments.rebind == (arguments.origin.empty() && arguments.dest.empty())) {
-    throw CommandError(ExitCode::usage,
-                       "--rebind goes with --origin or --dest or both: see clonectl repair --help");
-  }
+  judge_words(arguments);
   MetadataFile meta(
       open_metadata(arguments.meta, arguments.acts() ? Access::change : Access::read));
   const auto look = [&] {
@@ -287,8 +324,8 @@ void add_repair(CLI::App& app) {
   command->add_flag("--clear-needs-check", arguments->clear_needs_check,
                     "The cause of the failure is mended");
   command->add_flag("--rebind", arguments->rebind, "Origin or destination were moved on purpose");
-  command->add_option("--origin", arguments->origin, "Where the origin is now")->type_name("SPEC");
-  command->add_option("--dest", arguments->dest, "Where the destination is now")->type_name("PATH");
+  command->add_option("--origin", arguments->origin, "Where the origin is")->type_name("SPEC");
+  command->add_option("--dest", arguments->dest, "Where the destination is")->type_name("PATH");
   command->add_option("--backup", arguments->backup, "Not to META.before-repair")
       ->type_name("FILE");
   command->callback([arguments] { repair(*arguments); });

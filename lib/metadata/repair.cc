@@ -9,45 +9,58 @@ namespace {
 
 class Tolerant final : public TreeVisitor {
  public:
-  explicit Tolerant(const std::vector<TreeShape::Pages>& lost) : lost_(lost) {}
+  explicit Tolerant(const std::vector<FrozenPage>& content) : content_(content) {}
 
   Result<> reference(std::uint32_t, std::size_t, const PageRef&) override { return {}; }
   Result<> page(std::size_t, const PageWords&) override { return {}; }
   Result<> damage(const TreeDamage& damage) override {
-    const auto holds = [&](const TreeShape::Pages& range) {
-      return range.first <= damage.pages.first &&
-             damage.pages.first + damage.pages.count <= range.first + range.count;
-    };
-    if (std::ranges::any_of(lost_, holds)) return {};
+    const auto from = std::ranges::lower_bound(content_, damage.pages.first, {}, &FrozenPage::page);
+    const auto left = static_cast<std::size_t>(content_.end() - from);
+    const std::size_t last = damage.pages.count - 1;
+    if (left > last && from[static_cast<std::ptrdiff_t>(last)].page == damage.pages.first + last) {
+      return {};
+    }
     return fail(damage.error);
   }
 
  private:
-  const std::vector<TreeShape::Pages>& lost_;
+  const std::vector<FrozenPage>& content_;
 };
 
-std::vector<FrozenPage> filled(const std::vector<TreeShape::Pages>& pages, BlockState state) {
-  std::vector<FrozenPage> frozen;
+template <class F>
+std::vector<FrozenPage> each_page(const std::vector<TreeShape::Pages>& pages, F content) {
+  std::vector<FrozenPage> all;
   for (const TreeShape::Pages& range : pages) {
     for (std::size_t i = 0; i < range.count; ++i) {
-      frozen.push_back({range.first + i, PageContent{uniform(state), nullptr}});
+      all.push_back({range.first + i, content(range.first + i)});
     }
   }
-  return frozen;
+  return all;
 }
 
 }  // namespace
 
+std::vector<FrozenPage> content_in_state(const std::vector<TreeShape::Pages>& pages,
+                                         BlockState state) {
+  return each_page(pages, [&](std::size_t) { return PageContent{uniform(state), nullptr}; });
+}
+
+std::vector<FrozenPage> content_of(const std::vector<TreeShape::Pages>& pages, StatePages& states,
+                                   const Geometry& geometry) {
+  return each_page(pages, [&](std::size_t page) {
+    return copy_of(states, page, blocks_in_page(geometry, page));
+  });
+}
+
 Task<Result<>> repair_metadata(BlockDevice& device, Superblock superblock,
-                               const std::vector<TreeShape::Pages>& pages, BlockState state) {
+                               const std::vector<FrozenPage>& content) {
   // What was read may be in a cache only, and the slot before it is about to be overwritten.
   if (auto flushed = co_await flush_units(device); !flushed) co_return flushed;
-  Tolerant tolerant(pages);
+  Tolerant tolerant(content);
   TreeVisitor& visitor = tolerant;
   auto table = co_await PageTable::load(device, superblock, visitor);
   if (!table) co_return fail(table.error());
-  const std::vector<FrozenPage> frozen = filled(pages, state);
-  std::span<const FrozenPage> rest(frozen);
+  std::span<const FrozenPage> rest(content);
   do {
     const PageTable::Step step = table->plan(rest);
     if (step.pages == 0 && !rest.empty()) {

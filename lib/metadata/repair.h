@@ -11,14 +11,22 @@
 
 #include <vector>
 
+#include "metadata/page_content.h"
 #include "metadata/tree_walk.h"
 
 namespace clonedev {
 
+// What lost pages become: one state for all their blocks, or what a live map says of them. Pages
+// are ascending and disjoint.
+std::vector<FrozenPage> content_in_state(const std::vector<TreeShape::Pages>& pages,
+                                         BlockState state);
+std::vector<FrozenPage> content_of(const std::vector<TreeShape::Pages>& pages, StatePages& states,
+                                   const Geometry& geometry);
+
 // `superblock` is the one that counts, with other values in its fields but size, units and roots.
-// The pages, ascending and disjoint, get `state` for all their blocks; they hold all that is
-// damaged, else Errc::damaged and nothing is written.
+// `content` holds all pages that are damaged, ascending, else Errc::damaged and nothing is written.
+// What it says of data is durable afterwards: the data have to be before (I1).
 Task<Result<>> repair_metadata(BlockDevice& device, Superblock superblock,
-                               const std::vector<TreeShape::Pages>& pages, BlockState state);
+                               const std::vector<FrozenPage>& content);
 
 }  // namespace clonedev

@@ -132,7 +132,8 @@ class OfflineTools {
     if (report.lost.empty()) return;
     const Superblock& before = *report.superblock;
     MemoryDevice device = image_;
-    auto repaired = sim_.run(repair_metadata(device, before, report.lost_pages, state));
+    const std::vector<FrozenPage> content = content_in_state(report.lost_pages, state);
+    const auto repaired = sim_.run(repair_metadata(device, before, content));
     if (!repaired) {
       promise(repaired.error().code == Errc::no_space, "what is lost can be mended",
               repaired.error().message());

@@ -8,6 +8,7 @@
 #include <random>
 
 #include "metadata_tools_fixture.h"
+#include "present.h"
 
 namespace clonedev {
 namespace {
@@ -39,6 +40,12 @@ class MetadataTools : public MetadataToolsTest {
     EXPECT_FALSE(now.clean);
     EXPECT_EQ(now.machine_id, read_host_ids()->machine);
     EXPECT_EQ(now.boot_id, Id{});
+  }
+  // Returns its identity.
+  std::string make_destination(const std::string& name) const {
+    spill(file(name), "");
+    std::filesystem::resize_file(file(name), kSize);
+    return clonectl::present_destination(file(name)).identity;
   }
   void unchanged_by(const Words& words, int exit_code) {
     const std::string before = slurp(meta());
@@ -344,27 +351,71 @@ TEST_F(MetadataTools, repair_gives_the_live_map_up_only_when_it_is_gone) {
     s.attach_id = id_of(9);
     s.boot_id = host->boot;
     s.machine_id = host->machine;
+    s.destination_identity = make_destination("dest.img");
   });
   std::string dir = folder_;
   auto live = LiveMap::create(dir, id_of(7), id_of(9), pages_for(kSize));
   ASSERT_TRUE(live);
   unchanged_by({"repair", meta(), "--without-live-map", "--lost", "origin"}, 1);
   unchanged_by({"repair", meta(), "--lost", "destination"}, 1);
-  EXPECT_NE(run({"repair", meta()}).out.find("--lost live loses nothing"), std::string::npos);
+  EXPECT_NE(run({"repair", meta()}).out.find("--lost live --dest PATH loses nothing"),
+            std::string::npos);
   const std::string damaged = slurp(meta());
-  EXPECT_EQ(run({"repair", meta(), "--lost", "live"}).exit_code, 0);
+  unchanged_by({"repair", meta(), "--lost", "live"}, 2);
+  make_destination("other.img");
+  unchanged_by({"repair", meta(), "--lost", "live", "--dest", file("other.img")}, 1);
+  const Words live_states{"repair", meta(), "--lost", "live", "--dest", file("dest.img")};
+  EXPECT_EQ(run(live_states).exit_code, 0);
   EXPECT_FALSE(superblock().clean) << "the live map has the last word";
   EXPECT_EQ(superblock().attach_id, id_of(9));
 
   (*live)->remove();
   spill(meta(), damaged);
-  unchanged_by({"repair", meta(), "--lost", "live", "--backup", file("b1")}, 1);
+  unchanged_by(live_states, 1);
   const Outcome said = run({"repair", meta()});
   EXPECT_NE(said.out.find("acknowledged and not flushed"), std::string::npos) << said.out;
   EXPECT_EQ(run({"repair", meta(), "--lost", "origin", "--backup", file("b2")}).exit_code, 3)
       << "the live map is still missing";
   EXPECT_EQ(run({"repair", meta(), "--without-live-map", "--backup", file("b3")}).exit_code, 0);
   expect_power_loss();
+}
+
+// The states that only the live map had are durable afterwards: the machine may lose power before
+// the clone is opened again.
+TEST_F(MetadataTools, repair_makes_what_the_live_map_knows_durable) {
+  const auto host = read_host_ids();
+  ASSERT_TRUE(host);
+  change([&](Superblock& s) { s.destination_identity = make_destination("dest.img"); });
+  MemoryDevice device = load();
+  const auto attach_to = [&](MemoryDevice& to, const HostIds& ids, std::string live_dir) {
+    auto found = sim_.run(read_superblock(to));
+    auto store = sim_.run(MetadataStore::attach(to, **found, std::move(live_dir), ids));
+    EXPECT_TRUE(store) << store.error().message();
+    return store ? std::move(*store) : nullptr;
+  };
+  Picture wanted;
+  {
+    const auto store = attach_to(device, *host, folder_);  // And dies.
+    ASSERT_TRUE(store);
+    ASSERT_TRUE(set(*store, 20 * kPerPage + 50, 3));
+    wanted = picture_of(store->map());
+  }
+  save(device);
+  flip(unit_of_page(20) * kUnitBytes + 1000);
+  const Outcome done = run({"repair", meta(), "--lost", "live", "--dest", file("dest.img")});
+  EXPECT_EQ(done.exit_code, 0) << done.err;
+  EXPECT_EQ(run({"check", meta()}).exit_code, 0);
+  MemoryDevice repaired = load();
+  {
+    MemoryDevice copy = repaired;
+    const ScratchDir nothing;
+    const auto store = attach_to(copy, {id_of(0xb1), host->machine}, nothing.path());
+    ASSERT_TRUE(store);
+    EXPECT_EQ(picture_of(store->map()), wanted) << "after a power loss";
+  }
+  const auto store = attach_to(repaired, *host, folder_);
+  ASSERT_TRUE(store);
+  EXPECT_EQ(picture_of(store->map()), wanted) << "in the same boot";
 }
 
 TEST_F(MetadataTools, repair_clears_needs_check_only_when_asked_and_nothing_is_lost) {
