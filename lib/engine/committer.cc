@@ -19,7 +19,8 @@ Task<Result<>> Committer::join(Goal goal) {
 }
 
 Task<Result<>> Committer::clear() {
-  clearing_ = true;
+  // A failure that is still to come is none that the admin has seen.
+  if (!failure_) clearing_ = true;
   auto outcome = co_await join(Goal::states);
   co_return outcome;
 }

@@ -30,7 +30,7 @@ class Committer {
   Task<Result<>> commit() { return join(Goal::states); }
   // The same, and the superblock says that the clone is complete.
   Task<Result<>> complete() { return join(Goal::completion); }
-  // Forgets the failure and commits.
+  // Forgets the failure there is now, and commits.
   Task<Result<>> clear();
 
   // Errc::needs_check once something has failed.
