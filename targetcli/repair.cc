@@ -189,6 +189,13 @@ void judge_needs_check(const Case& c, Superblock& next) {
   if (!c.superblock.needs_check) {
     refuse(fmt::format("{}: --clear-needs-check: needs_check is not set", c.arguments.meta));
   }
+  // It would say so again to the next open.
+  if (c.attachment == Attachment::live_map) {
+    refuse(
+        fmt::format("{}: --clear-needs-check: the live map of this boot says it too: start "
+                    "tcmu-runner, then clonectl message {} clear_needs_check",
+                    c.arguments.meta, printable(c.superblock.name)));
+  }
   next.needs_check = false;
   next.reason.clear();
 }

@@ -8,7 +8,9 @@
 #include <memory>
 
 #include "commands.h"
+#include "core/config_value.h"
 #include "dm_clone/region_map.h"
+#include "io/file_place.h"
 #include "metadata/dump.h"
 #include "metadata/metadata_check.h"
 #include "metadata_file.h"
@@ -127,6 +129,18 @@ Source from_dm_clone(const RestoreArguments& arguments) {
           }};
 }
 
+// What is written may not be what is read or kept.
+void refuse_unless_alone(const RestoreArguments& arguments) {
+  const std::string meta = clonedev::place_of(arguments.meta);
+  const std::string origin(clonedev::config::local_path(arguments.origin));
+  for (const std::string& path : {arguments.input, arguments.dm_clone, origin, arguments.dest}) {
+    if (path.empty() || meta.empty() || clonedev::place_of(path) != meta) continue;
+    throw CommandError(ExitCode::failed,
+                       fmt::format("{}: is {} itself: name another file or device for the metadata",
+                                   arguments.meta, path));
+  }
+}
+
 // A file that is gone again unless the command succeeds.
 class NewFile {
  public:
@@ -171,6 +185,7 @@ void write(MetadataFile& meta, const Source& source) {
 }
 
 void restore(const RestoreArguments& arguments) {
+  refuse_unless_alone(arguments);
   const Source source =
       arguments.dm_clone.empty() ? from_dump(arguments) : from_dm_clone(arguments);
   const Superblock& superblock = source.superblock;

@@ -1,13 +1,14 @@
 #include "engine/clone_opener.h"
 
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <filesystem>
 
+#include "core/config_value.h"
 #include "core/log.h"
 #include "engine/live_dir.h"
 #include "engine/private_folder.h"
+#include "io/file_place.h"
 #include "origin/origin_factory.h"
 #include "origin/origin_name.h"
 
@@ -22,23 +23,6 @@ constexpr auto kLockPatience = milliseconds(20'000);
 constexpr auto kLookAtOrigin = milliseconds(1'000);
 constexpr auto kFirstConnect = milliseconds(2'000);
 constexpr const char* kInitHint = "; init=overwrite makes a new clone there";
-
-// "device:inode" of what a path names, empty when there is nothing.
-std::string place_of(const std::string& path) {
-  struct stat info {};
-  if (::stat(path.c_str(), &info) != 0) return {};
-  const bool block = S_ISBLK(info.st_mode);
-  return std::to_string(block ? info.st_rdev : info.st_dev) + ":" +
-         std::to_string(block ? 0 : info.st_ino);
-}
-
-// The path of an origin that is a local file or device, else an empty one.
-std::string local_path(const std::string& origin) {
-  if (origin.starts_with("/")) return origin;
-  if (!origin.starts_with("file:")) return {};
-  const std::string path = origin.substr(5);
-  return path.starts_with("///") ? path.substr(2) : path;
-}
 
 bool exists(const std::string& path) { return !place_of(path).empty(); }
 
@@ -133,7 +117,7 @@ Result<> CloneOpener::check_metadata_known(const KnownClone& known) const {
 // Origin, destination and metadata are three different things.
 Result<> CloneOpener::check_distinct() const {
   const Options& options = request_.options;
-  const std::string origin = place_of(local_path(options.origin));
+  const std::string origin = place_of(std::string(config::local_path(options.origin)));
   const std::string dest = place_of(options.dest);
   const std::string meta = place_of(options.meta);
   const auto same = [](const std::string& a, const std::string& b) { return !a.empty() && a == b; };

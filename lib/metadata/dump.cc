@@ -85,7 +85,7 @@ Task<Result<>> dump_metadata(BlockDevice& device, const Superblock& superblock,
 }
 
 Task<Result<>> restore_metadata(BlockDevice& device, Superblock superblock, const RunSource& runs) {
-  if (auto erased = co_await erase_superblocks(device); !erased) co_return erased;
+  if (auto begun = co_await spoil_superblocks(device, superblock); !begun) co_return begun;
   TreeBuilder builder(device, superblock);
   while (true) {
     const auto run = runs();

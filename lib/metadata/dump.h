@@ -24,9 +24,9 @@ using RunSource = std::function<Result<std::optional<StateRun>>()>;
 
 // Writes metadata with the states that `runs` gives, from the first block to the last without a
 // gap; what the device held is gone. `superblock` is valid but for its references; the device has
-// room for its units. A crash leaves what was there, or the new metadata, or what is blank, refused
-// or found to be damaged; never another map that looks sound. So do errors of `runs`: judge what it
-// reads before.
+// room for its units. A crash leaves what was there, or the new metadata, or what is refused or
+// found to be damaged; never blank, and never another map that looks sound. So do errors of `runs`:
+// judge what it reads before.
 Task<Result<>> restore_metadata(BlockDevice& device, Superblock superblock, const RunSource& runs);
 
 }  // namespace clonedev

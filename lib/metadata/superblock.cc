@@ -158,10 +158,14 @@ Task<Result<>> write_superblock(BlockDevice& device, const Superblock& superbloc
   co_return co_await flush_units(device);
 }
 
-Task<Result<>> erase_superblocks(BlockDevice& device) {
+Task<Result<>> spoil_superblocks(BlockDevice& device, const Superblock& superblock) {
   if (auto outcome = co_await flush_units(device); !outcome) co_return outcome;
-  Head zeroes(std::min(device.size() / kUnitBytes, kHeadUnits));
-  co_return co_await write_head(device, zeroes);
+  Head head(std::min(device.size() / kUnitBytes, kHeadUnits));
+  for (std::uint64_t slot = 0; slot < kSuperblockSlots; ++slot) {
+    pack(superblock, head[slot]);
+    head[slot].bytes.back() ^= std::byte{1};
+  }
+  co_return co_await write_head(device, head);
 }
 
 Task<Result<>> format(BlockDevice& device, Superblock superblock) {
@@ -178,7 +182,10 @@ Task<Result<>> format(BlockDevice& device, Superblock superblock) {
     co_return fail(Errc::no_space, fmt::format("metadata: {} bytes are needed, there are only {}",
                                                superblock.units * kUnitBytes, device.size()));
   }
-  if (auto outcome = co_await erase_superblocks(device); !outcome) co_return outcome;
+  if (auto outcome = co_await flush_units(device); !outcome) co_return outcome;
+  // No old slot may be left that a crash could bring back beside a new one.
+  Head blank(std::min(device.size() / kUnitBytes, kHeadUnits));
+  if (auto outcome = co_await write_head(device, blank); !outcome) co_return outcome;
   if (auto outcome = co_await write_superblock(device, superblock); !outcome) co_return outcome;
   superblock.sequence = 2;
   co_return co_await write_superblock(device, superblock);

@@ -91,9 +91,9 @@ using SuperblockHead = std::vector<Unit>;
 Task<Result<SuperblockHead>> read_head(BlockDevice& device);
 Task<Result<>> write_head(BlockDevice& device, SuperblockHead& head);
 
-// Makes the device blank for read_superblock(), durably: no old slot may be left that a crash could
-// bring back beside a new one.
-Task<Result<>> erase_superblocks(BlockDevice& device);
+// Puts two slots there that are not valid, durably: what is begun now is neither the old metadata
+// nor blank, which would be an invitation to make a new clone.
+Task<Result<>> spoil_superblocks(BlockDevice& device, const Superblock& superblock);
 
 // Makes a new clone's metadata, all `origin`: name, uuid, size_bytes, region_size and identities
 // are the caller's, the rest is set here. Whatever the device held is gone. A crash leaves the old

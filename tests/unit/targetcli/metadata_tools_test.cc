@@ -206,6 +206,25 @@ TEST_F(MetadataTools, restore_overwrites_only_when_told_to) {
   EXPECT_EQ(picture(), before);
 }
 
+TEST_F(MetadataTools, restore_does_not_write_over_what_it_reads_or_keeps) {
+  spill(file("vm1.dump"), dumped());
+  const std::string dump = slurp(file("vm1.dump"));
+  ASSERT_EQ(::symlink(file("vm1.dump").c_str(), file("link").c_str()), 0);
+  for (const char* name : {"vm1.dump", "link"}) {
+    const Words words{"restore", "-i", file("vm1.dump"), file(name), "--overwrite"};
+    expect_error_line(run(words), 1, "is " + file("vm1.dump") + " itself");
+    EXPECT_EQ(slurp(file("vm1.dump")), dump);
+  }
+  for (const char* role : {"kernel", "origin", "dest"}) {
+    for (const char* name : {"kernel", "origin", "dest"}) spill(file(name), name);
+    const Words words{"restore",    "--from-dm-clone", file("kernel"), "--name",
+                      "vm1",        "--origin",        file("origin"), "--dest",
+                      file("dest"), file(role),        "--overwrite"};
+    expect_error_line(run(words), 1, "itself");
+    EXPECT_EQ(slurp(file(role)), role);
+  }
+}
+
 TEST_F(MetadataTools, restore_judges_the_whole_dump_before_it_writes) {
   std::string text = dumped();
   char& digit = text[text.size() - 5];
@@ -364,6 +383,12 @@ TEST_F(MetadataTools, repair_gives_the_live_map_up_only_when_it_is_gone) {
   unchanged_by({"repair", meta(), "--lost", "live"}, 2);
   make_destination("other.img");
   unchanged_by({"repair", meta(), "--lost", "live", "--dest", file("other.img")}, 1);
+  const std::string before = slurp(meta());
+  change([](Superblock& s) { s.needs_check = true; });
+  Words cleared{"repair", meta(), "--lost", "live", "--dest", file("dest.img")};
+  cleared.push_back("--clear-needs-check");
+  unchanged_by(cleared, 1);
+  spill(meta(), before);
   const Words live_states{"repair", meta(), "--lost", "live", "--dest", file("dest.img")};
   EXPECT_EQ(run(live_states).exit_code, 0);
   EXPECT_FALSE(superblock().clean) << "the live map has the last word";
