@@ -14,7 +14,7 @@ using namespace clonedev;
 using std::chrono::milliseconds;
 
 constexpr std::size_t kOriginPool = std::size_t{16} << 20;
-constexpr std::size_t kBouncePool = std::size_t{4} << 20;
+constexpr std::size_t kBouncePool = std::size_t{16} << 20;
 constexpr milliseconds kPause{20};
 constexpr std::chrono::seconds kOriginPatience{20};
 
