@@ -100,13 +100,24 @@ UniqueFd connected() {
   return fd;
 }
 
+// libFuzzer's own alarm interrupts it now and then.
+bool has_something(int fd) {
+  constexpr int kPatienceMs = 60'000;
+  pollfd peer{fd, POLLIN, 0};
+  int ready = 0;
+  do {
+    ready = ::poll(&peer, 1, kPatienceMs);
+  } while (ready < 0 && errno == EINTR);
+  return ready == 1;
+}
+
 std::string receive(int fd) {
   std::string reply;
   char buffer[4096];
   while (true) {
-    pollfd peer{fd, POLLIN, 0};
-    promise(::poll(&peer, 1, 60'000) == 1, "a connection ends");
+    promise(has_something(fd), "a connection ends");
     const ssize_t got = ::read(fd, buffer, sizeof buffer);
+    if (got < 0 && errno == EINTR) continue;
     if (got < 0 && errno == ECONNRESET) return reply;  // It has not read all of a long line.
     promise(got >= 0, "a reply can be read");
     if (got == 0) return reply;
