@@ -149,7 +149,7 @@ void judge_lost(const Case& c) {
   }
   const bool live = c.attachment == Attachment::live_map;
   if (live && lost != "live" && !c.superblock.complete) {
-    refuse(fmt::format("{}: --lost {}: the live map knows better: use --lost live",
+    refuse(fmt::format("{}: --lost {}: the live map knows better: use --lost live --dest PATH",
                        c.arguments.meta, lost));
   }
   if (!live && lost == "live") {

@@ -14,14 +14,23 @@ using std::chrono::seconds;
 constexpr std::uint64_t kLock = 512;
 constexpr std::size_t kSector = 512;
 
-TEST(CawOfAnEarlierLife, is_forgotten_when_its_time_to_come_again_is_over) {
+class CawOfAnEarlierLife : public testing::Test {
+ protected:
+  // The lock is taken, which was not answered; then the process is killed.
+  void SetUp() override {
+    ASSERT_TRUE(rig.compare_and_write(kLock, free, taken));
+    second = rig.kill();
+    ASSERT_TRUE(second->open());
+  }
+
   CloneRig rig{RigConfig{}};
   const Bytes free = rig.origin_bytes({kLock, kSector});
   const Bytes taken = pattern(4, kSector);
-  // Landed, not answered, and the initiator is gone for good.
-  ASSERT_TRUE(rig.compare_and_write(kLock, free, taken));
-  const auto second = rig.kill();
-  ASSERT_TRUE(second->open());
+  std::unique_ptr<CloneRig> second;
+};
+
+// Its initiator is gone for good.
+TEST_F(CawOfAnEarlierLife, is_forgotten_when_its_time_to_come_again_is_over) {
   second->sim.run_for(seconds(60));
   // Others take the lock and give it back; the last one has it.
   ASSERT_TRUE(second->write(kLock, free));
@@ -40,13 +49,7 @@ TEST(CawOfAnEarlierLife, is_forgotten_when_its_time_to_come_again_is_over) {
   EXPECT_EQ(another.error().code, Errc::miscompare);
 }
 
-TEST(CawOfAnEarlierLife, is_remembered_over_two_kills_in_a_row) {
-  CloneRig rig{RigConfig{}};
-  const Bytes free = rig.origin_bytes({kLock, kSector});
-  const Bytes taken = pattern(4, kSector);
-  ASSERT_TRUE(rig.compare_and_write(kLock, free, taken));
-  const auto second = rig.kill();
-  ASSERT_TRUE(second->open());
+TEST_F(CawOfAnEarlierLife, is_remembered_over_two_kills_in_a_row) {
   second->sim.run_for(seconds(10));
   const auto third = second->kill();
   ASSERT_TRUE(third->open());
