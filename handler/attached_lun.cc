@@ -12,10 +12,6 @@
 namespace clonedev {
 namespace {
 
-constexpr std::uint32_t kStateBlock = 4096;  // What the clone keeps a state for.
-constexpr std::uint32_t kGoodTransfer = 1024 * 1024;
-constexpr std::uint32_t kMostUnmapBlocks = 32 * 1024 * 1024;
-
 struct Shape {
   std::uint32_t block_bytes = 0;
   std::uint64_t size_bytes = 0;
@@ -33,19 +29,17 @@ Result<Shape> shape_of(tcmu_device* device, const std::string& name) {
 
 // Over the runner's defaults, which it sets before `open`.
 void describe_to_runner(tcmu_device* device, std::uint32_t block_bytes, bool write_cache) {
-  const std::uint32_t granularity = std::max(kStateBlock / block_bytes, 1U);
-  tcmu_dev_set_write_cache_enabled(device, write_cache);
-  tcmu_dev_set_solid_state_media(device, true);
-  tcmu_dev_set_unmap_enabled(device, true);
-  tcmu_dev_set_max_unmap_len(device, kMostUnmapBlocks);
-  tcmu_dev_set_opt_unmap_gran(device, granularity, false);
-  // The default of 0 makes the runner divide by zero at the first WRITE SAME with UNMAP.
-  tcmu_dev_set_unmap_gran_align(device, granularity);
+  tcmu_dev_set_write_cache_enabled(device, write_cache);  // MODE SELECT is left to it.
   // The kernel's default is 64 KiB and cannot be changed once the device exists.
-  const std::uint32_t transfer = kGoodTransfer / block_bytes;
+  const std::uint32_t transfer = scsi::kGoodTransferBytes / block_bytes;
   if (tcmu_dev_get_max_xfer_len(device) < transfer) tcmu_dev_set_max_xfer_len(device, transfer);
-  // Used when another handler's LUN is the one that was asked to copy.
-  tcmu_dev_set_opt_xcopy_rw_len(device, transfer);
+}
+
+// What the writer of an attribute gets.
+int errno_of(std::error_code code) {
+  if (code == Errc::no_space || code == Errc::live_map_full) return -ENOSPC;
+  if (code == Errc::busy) return -EAGAIN;
+  return code == Errc::refused ? -EINVAL : -EIO;
 }
 
 void trim(std::string& text) {
@@ -69,6 +63,8 @@ Result<std::shared_ptr<Lun>> open_lun(tcmu_device* device, const HandlerSite& he
   try {
     auto lun = std::make_shared<Lun>(device, name, *options, std::move(*clone));
     describe_to_runner(device, shape->block_bytes, options->write_cache);
+    // It may have grown to more than the kernel's configuration says.
+    tcmu_dev_set_num_lbas(device, lun->status().size_bytes / shape->block_bytes);
     return lun;
   } catch (const std::system_error& error) {
     return fail(Errc::unavailable, name + ": no threads left (" + error.what() +
@@ -104,11 +100,12 @@ Result<std::unique_ptr<AttachedLun>> AttachedLun::open(tcmu_device* device, cons
 AttachedLun::AttachedLun(tcmu_device* device, const HandlerSite& here, LunRegistry& registry,
                          std::string alua_dir, std::string config, std::shared_ptr<Lun> lun)
     : conf_dir_(here.conf_dir),
+      block_bytes_(tcmu_dev_get_block_size(device)),
       registry_(registry),
       lun_(std::move(lun)),
       intercept_(device, std::move(alua_dir),
                  [this] {
-                   return scsi::ModeParameters{lun_->write_cache(), lun_->write_protected()};
+                   return Intercept::Protection{lun_->write_cache(), lun_->write_protected()};
                  }),
       config_(std::move(config)) {}
 
@@ -119,9 +116,7 @@ int AttachedLun::reconfigure(const tcmulib_cfg_info& change) {
     case TCMULIB_CFG_WRITE_CACHE:
       return change_write_cache(change.data.write_cache);
     case TCMULIB_CFG_DEV_SIZE:
-      runner_log(LOG_ERR, lun_->name() + ": dev_size: a clone cannot change its size in this " +
-                              "version: set it back to what it was");
-      return -EINVAL;
+      return change_size(change.data.dev_size);
   }
   runner_log(LOG_ERR, lun_->name() + ": unknown kind of reconfiguration: refused");
   return -EOPNOTSUPP;
@@ -151,6 +146,17 @@ int AttachedLun::change_write_cache(bool on) {
                              (lun_->write_cache() ? "on" : "off") +
                              ", as write_cache= in the config string says");
   }
+  return 0;
+}
+
+// The runner takes the new size, and has a unit attention for it, when this returns 0.
+int AttachedLun::change_size(std::uint64_t dev_size) {
+  const std::uint64_t size = dev_size / block_bytes_ * block_bytes_;
+  if (const Result<> grown = lun_->grow(size); !grown) {
+    runner_log(LOG_ERR, lun_->name() + ": dev_size: stays as it was: " + grown.error().message());
+    return errno_of(grown.error().code);
+  }
+  runner_log(LOG_NOTICE, lun_->name() + ": has " + std::to_string(size) + " bytes from now on");
   return 0;
 }
 

@@ -9,9 +9,9 @@
 #include <string>
 
 #include "handler_site.h"
+#include "intercept.h"
 #include "lun.h"
 #include "lun_registry.h"
-#include "scsi_intercept.h"
 #include "tcmu_abi.h"
 
 namespace clonedev {
@@ -27,7 +27,7 @@ class AttachedLun {
   AttachedLun& operator=(const AttachedLun&) = delete;
 
   Lun& lun() { return *lun_; }
-  scsi::Intercept& intercept() { return intercept_; }
+  Intercept& intercept() { return intercept_; }
 
   // What a write to the device's attributes asks for: 0 or a negative errno for the writer, with a
   // line in the log. A restore writes every attribute back, so what is already so is always fine.
@@ -41,11 +41,13 @@ class AttachedLun {
 
   int change_config(std::string config);
   int change_write_cache(bool on);
+  int change_size(std::uint64_t dev_size);
 
   const std::string conf_dir_;
+  const std::uint32_t block_bytes_;
   LunRegistry& registry_;
   const std::shared_ptr<Lun> lun_;  // Shared with the control service.
-  scsi::Intercept intercept_;       // Command thread.
+  Intercept intercept_;             // Command thread.
 
   // Main thread.
   std::string config_;  // As last applied; the runner keeps only the first one.

@@ -100,6 +100,13 @@ std::string message(const LunRegistry& registry, const Words& words) {
   return control_refusal(done.error().message(), done.error().code == Errc::bad_config);
 }
 
+std::string forget(LunRegistry& registry, const std::string& name) {
+  return registry.forget_failure(name)
+             ? success("null")
+             : control_refusal(name + ": no LUN of this name has failed: `list` names them all",
+                               false);
+}
+
 // A verification runs in the device; whoever wants its result asks again and again.
 std::string verify(const LunRegistry& registry, const Words& words) {
   VerifyAction action = VerifyAction::look;
@@ -128,8 +135,7 @@ std::string control_refusal(std::string_view error, bool usage) {
   return reply.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
 }
 
-std::string answer_control_line(const LunRegistry& registry, std::string_view line,
-                                bool privileged) {
+std::string answer_control_line(LunRegistry& registry, std::string_view line, bool privileged) {
   const std::optional<Words> split_line = split(line);
   if (!split_line) {
     return control_refusal("request: a bad % escape: write % and two hexadecimal digits", true);
@@ -146,12 +152,14 @@ std::string answer_control_line(const LunRegistry& registry, std::string_view li
   if (command == "list" && words.size() == 1) return list(registry);
   if (command == "status" && words.size() == 2) return status(registry, words[1]);
   if (command == "message" && words.size() >= 3) return message(registry, words);
+  if (command == "forget" && words.size() == 2) return forget(registry, words[1]);
   if (command == "verify" && (words.size() == 2 || words.size() == 3)) {
     return verify(registry, words);
   }
   constexpr std::string_view kForms =
-      "give one of: list, status NAME, message NAME WORD..., verify NAME [start|stop]";
-  if (command == "list" || command == "status" || command == "message" || command == "verify") {
+      "give one of: list, status NAME, message NAME WORD..., verify NAME [start|stop], forget NAME";
+  if (command == "list" || command == "status" || command == "message" || command == "verify" ||
+      command == "forget") {
     return control_refusal(command + ": wrong number of words: " + std::string(kForms), true);
   }
   return control_refusal("'" + command.substr(0, 40) + "': no such command: " + std::string(kForms),

@@ -6,6 +6,7 @@
 //   message NAME WORD... dm-clone's messages
 //   verify NAME [start|stop]
 //                        compare with the origin: what was found so far; the words are root's
+//   forget NAME          a LUN that failed to open is no longer listed
 //
 // Everything but list, status NAME and verify NAME is for root only.
 //
@@ -21,8 +22,7 @@
 namespace clonedev {
 
 // `line` comes without, the reply with its newline. May wait for a device. Thread: any.
-std::string answer_control_line(const LunRegistry& registry, std::string_view line,
-                                bool privileged);
+std::string answer_control_line(LunRegistry& registry, std::string_view line, bool privileged);
 
 // A refusal in the form of a reply, for what is not even a line.
 std::string control_refusal(std::string_view error, bool usage);

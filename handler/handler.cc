@@ -26,7 +26,7 @@ void become_io_flusher() {
                               "CAP_SYS_RESOURCE");
 }
 
-std::string answer(const LunRegistry& registry, std::string_view line, bool privileged) {
+std::string answer(LunRegistry& registry, std::string_view line, bool privileged) {
   try {
     return answer_control_line(registry, line, privileged);
   } catch (const std::exception& error) {

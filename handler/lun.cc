@@ -1,7 +1,7 @@
-// A command's way: callout (cmdproc or completer thread) -> CloneDevice -> on_done (reactor) ->
-// completer -> on_turn: the next step of a WRITE SAME, the second try of an UNMAP, or
-// tcmur_cmd_complete. Further steps start on the completer, never in on_done or a callout: that is
-// what keeps a chain of a million steps from becoming a million stack frames.
+// A command's way: callout (command thread) -> CloneDevice -> on_done (reactor) -> completer ->
+// on_turn: the next of the command's steps, or tcmur_cmd_complete. Further steps start on the
+// completer, never in on_done or a callout: that is what keeps a chain of a million steps from
+// becoming a million stack frames.
 #include "lun.h"
 
 #include <syslog.h>
@@ -9,7 +9,7 @@
 #include <algorithm>
 #include <mutex>
 
-#include "scsi_cdb.h"
+#include "scsi/cdb.h"
 
 namespace clonedev {
 namespace {
@@ -17,8 +17,13 @@ namespace {
 // The kernel's own queue depth for a TCMU device.
 constexpr std::size_t kReadyRequests = 128;
 
-bool all_zero(std::span<const std::byte> block) {
-  return std::all_of(block.begin(), block.end(), [](std::byte b) { return b == std::byte{0}; });
+// When the last step of a command may begin: it may wait for the origin for origin_timeout, and the
+// kernel gives the command up after 30 s (cmd_time_out).
+std::chrono::milliseconds last_step(const Options& options) {
+  constexpr std::int64_t kPatience = 29'000;
+  constexpr std::int64_t kLeast = 500;
+  return std::chrono::milliseconds(
+      std::max(kLeast, kPatience - std::int64_t{options.origin_timeout_ms}));
 }
 
 const char* verb(Operation operation) {
@@ -35,6 +40,18 @@ const char* verb(Operation operation) {
       return "write same";
     case Operation::compare_and_write:
       return "compare and write";
+    case Operation::verify:
+      return "verify";
+    case Operation::write_verify:
+      return "write and verify";
+    case Operation::or_write:
+      return "or-write";
+    case Operation::copy:
+      return "extended copy";
+    case Operation::format:
+      return "format unit";
+    case Operation::lba_status:
+      return "get LBA status";
   }
   return "command";
 }
@@ -46,6 +63,7 @@ Lun::Lun(tcmu_device* device, std::string name, Options options, std::unique_ptr
       name_(std::move(name)),
       write_cache_(options.write_cache),
       clone_(std::move(clone)),
+      last_step_(last_step(options)),
       pool_(kReadyRequests),
       completer_(&Lun::on_turn) {}
 
@@ -89,37 +107,6 @@ int Lun::flush(tcmur_cmd* cmd) {
   return TCMU_STS_OK;
 }
 
-int Lun::unmap(tcmur_cmd* cmd, Extent extent) {
-  Request* const request = begin(cmd, Operation::unmap);
-  if (request == nullptr) return TCMU_STS_NO_RESOURCE;
-  if (extent.empty()) return finish_empty(request);
-  request->rest = extent;
-  clone_->zero(extent, Zeroing::deallocate, false, Completion{&Lun::on_done, request});
-  return TCMU_STS_OK;
-}
-
-int Lun::write_same(tcmur_cmd* cmd, std::span<const std::byte> block, Extent extent,
-                    bool deallocate) {
-  std::unique_ptr<Pattern> pattern;
-  const bool zeroes = all_zero(block);
-  if (!zeroes) {
-    pattern = Pattern::repeat(block, extent.length);
-    if (!pattern) return TCMU_STS_NO_RESOURCE;
-  }
-  Request* const request = begin(cmd, Operation::write_same);
-  if (request == nullptr) return TCMU_STS_NO_RESOURCE;
-  if (extent.empty()) return finish_empty(request);
-  if (zeroes) {
-    clone_->zero(extent, deallocate ? Zeroing::deallocate : Zeroing::keep, false,
-                 Completion{&Lun::on_done, request});
-    return TCMU_STS_OK;
-  }
-  request->pattern = std::move(pattern);
-  request->rest = extent;
-  write_step(*request);
-  return TCMU_STS_OK;
-}
-
 int Lun::compare_and_write(tcmur_cmd* cmd, std::span<const iovec> data, Extent extent) {
   Request* const request = begin(cmd, Operation::compare_and_write);
   if (request == nullptr) return TCMU_STS_NO_RESOURCE;
@@ -129,60 +116,55 @@ int Lun::compare_and_write(tcmur_cmd* cmd, std::span<const iovec> data, Extent e
   return TCMU_STS_OK;
 }
 
-void Lun::write_step(Request& request) {
-  const Extent step{request.rest.offset,
-                    std::min(request.rest.length, request.pattern->step_bytes())};
-  request.rest = Extent{step.end(), request.rest.length - step.length};
-  // The step may be done, and the request gone, before this call returns.
-  clone_->write(step, request.pattern->iovecs(), false, Completion{&Lun::on_done, &request});
+int Lun::run(tcmur_cmd* cmd, DeviceCommand command) {
+  Request* const request = begin(cmd, command.operation);
+  if (request == nullptr) return TCMU_STS_NO_RESOURCE;
+  request->steps = std::move(command.steps);
+  request->steps->begin_none_after(Steps::Clock::now() + last_step_.load());
+  if (!advance(*request)) completer_.push(request);
+  return TCMU_STS_OK;
 }
 
+// Thread: the reactor.
 void Lun::on_done(void* context, const Result<>& outcome) {
   auto* const request = static_cast<Request*>(context);
-  Lun& lun = *request->lun;
-  lun.settle(*request, outcome);
-  lun.completer_.push(request);
-}
-
-void Lun::settle(Request& request, const Result<>& outcome) {
-  request.status = TCMU_STS_OK;
-  if (outcome) return;
-  if (request.operation == Operation::unmap) {
-    // Several discards of one UNMAP share one sense buffer, and nobody reads it.
-    request.status = TCMU_STS_HW_ERR;
-  } else {
-    const SenseBuffer sense(request.cmd->lib_cmd->sense_buf);
-    request.status = to_tcmu_status(outcome.error(), request.operation, sense);
-    // BUSY and TASK SET FULL promise that nothing happened.
-    const bool untouched =
-        request.status == TCMU_STS_BUSY || request.status == TCMU_STS_NO_RESOURCE;
-    if (untouched && request.begun) request.status = TCMU_STS_WR_ERR;
-  }
-  log_failure(request, outcome.error());
+  request->outcome = outcome;
+  request->lun->completer_.push(request);
 }
 
 void Lun::on_turn(Completer::Item* item) {
   auto* const request = static_cast<Request*>(item);
   Lun& lun = *request->lun;
-  const bool failed = request->status != TCMU_STS_OK;
-  if (request->operation == Operation::write_same && !failed && !request->rest.empty()) {
-    request->begun = true;
-    lun.write_step(*request);
-    return;
-  }
-  if (request->operation == Operation::unmap && failed && !request->second_try) {
-    request->second_try = true;
-    lun.clone_->zero(request->rest, Zeroing::keep, false, Completion{&Lun::on_done, request});
-    return;
-  }
-  lun.complete(request);
+  if (!lun.advance(*request)) lun.complete(request);
+}
+
+bool Lun::advance(Request& request) {
+  if (!request.steps) return false;
+  const Result<> last = std::move(request.outcome);
+  auto ended = request.steps->advance(*clone_, last, Completion{&Lun::on_done, &request});
+  if (!ended) return true;
+  request.outcome = std::move(*ended);
+  request.begun = request.steps->had_effect();
+  request.steps.reset();
+  return false;
+}
+
+int Lun::status_of(const Request& request) {
+  if (request.outcome) return TCMU_STS_OK;
+  const SenseBuffer sense(request.cmd->lib_cmd->sense_buf);
+  const int status = to_tcmu_status(request.outcome.error(), request.operation, sense);
+  // BUSY and TASK SET FULL promise that nothing happened.
+  const bool untouched = status == TCMU_STS_BUSY || status == TCMU_STS_NO_RESOURCE;
+  return untouched && request.begun ? TCMU_STS_WR_ERR : status;
 }
 
 void Lun::complete(Request* request) {
   tcmur_cmd* const cmd = request->cmd;
-  const int status = request->status;
+  const int status = status_of(*request);
+  if (!request->outcome) log_failure(*request, request->outcome.error());
   std::unique_ptr<Request> done(request);
-  const bool remembered = request->operation == Operation::compare_and_write;
+  const bool remembered = request->operation == Operation::compare_and_write ||
+                          request->operation == Operation::or_write;
   if (!remembered) pool_.give_back(std::move(done));  // The runner may go on with another command.
   tcmur_cmd_complete(device_, cmd, status);
   if (!remembered) return;
@@ -226,7 +208,15 @@ Result<Verification> Lun::verify(VerifyAction action) {
 Result<> Lun::reconfigure(const Options& options) {
   const std::shared_lock lock(attached_mutex_);
   if (!attached_) return fail(Errc::closed, name_ + ": is being removed: nothing was changed");
-  return clone_->reconfigure(options);
+  auto changed = clone_->reconfigure(options);
+  if (changed) last_step_ = last_step(options);
+  return changed;
+}
+
+Result<> Lun::grow(std::uint64_t size_bytes) {
+  const std::shared_lock lock(attached_mutex_);
+  if (!attached_) return fail(Errc::closed, name_ + ": is being removed: it does not grow");
+  return clone_->grow(size_bytes);
 }
 
 Result<> Lun::close() {

@@ -3,11 +3,13 @@
 // The I/O methods are what the runner's callouts come down to. They never wait, complete nothing on
 // the caller's stack, and return a TCMU_STS_: TCMU_STS_OK means that tcmur_cmd_complete will be
 // called exactly once, on a completer thread; anything else that the command was not taken.
-// Thread: any, also a completer thread, since compound commands re-enter.
+// Thread: any.
 //
-// status, reconfigure, message and verify may wait for the device. Thread: any.
+// status, reconfigure, grow, message and verify may wait for the device. Thread: any.
 #pragma once
 
+#include <atomic>
+#include <chrono>
 #include <cstddef>
 #include <memory>
 #include <shared_mutex>
@@ -17,6 +19,7 @@
 
 #include "clonedev/clone_device.h"
 #include "completer.h"
+#include "device_commands.h"
 #include "request.h"
 #include "runner_log.h"
 #include "tcmu_abi.h"
@@ -36,18 +39,16 @@ class Lun {
   int read(tcmur_cmd* cmd, std::span<const iovec> data, Extent extent);
   int write(tcmur_cmd* cmd, std::span<const iovec> data, Extent extent);
   int flush(tcmur_cmd* cmd);
-  // The runner swallows what an UNMAP that was taken fails with, so a failed discard is tried again
-  // as plain zeroing and, if that fails too, logged.
-  int unmap(tcmur_cmd* cmd, Extent extent);
-  // `block` is repeated over the extent. Zeroes become a zeroing, without any data transfer, that
-  // gives space back if `deallocate`.
-  int write_same(tcmur_cmd* cmd, std::span<const std::byte> block, Extent extent, bool deallocate);
   // `data` holds extent.length bytes to compare, then as many to write.
   int compare_and_write(tcmur_cmd* cmd, std::span<const iovec> data, Extent extent);
+  // Whatever takes more than one request to the device, or none.
+  int run(tcmur_cmd* cmd, DeviceCommand command);
 
   Status status();
   Result<> message(std::string_view words);
   Result<Verification> verify(VerifyAction action);
+  // CloneDevice::grow().
+  Result<> grow(std::uint64_t size_bytes);
   // Applies live keys; refuses a change of any other.
   Result<> reconfigure(const Options& options);
   bool write_cache() const { return write_cache_; }
@@ -65,8 +66,9 @@ class Lun {
   static void on_turn(Completer::Item* item);                   // Completer thread.
 
   Request* begin(tcmur_cmd* cmd, Operation operation);
-  void settle(Request& request, const Result<>& outcome);
-  void write_step(Request& request);
+  // True: another request to the device is under way.
+  bool advance(Request& request);
+  int status_of(const Request& request);
   void complete(Request* request);
   void log_failure(const Request& request, const Error& error);
   int finish_empty(Request* request);
@@ -78,6 +80,7 @@ class Lun {
   const std::unique_ptr<CloneDevice> clone_;  // Any thread.
 
   // With their own synchronization.
+  std::atomic<std::chrono::milliseconds> last_step_;  // No step of a command begins later.
   RequestPool pool_;
   LogLimiter limiter_;
   Completer completer_;

@@ -54,6 +54,15 @@ void LunRegistry::remove(const std::string& name) {
   slots_.erase(slot);
 }
 
+bool LunRegistry::forget_failure(const std::string& name) {
+  const std::lock_guard lock(mutex_);
+  const auto slot = slots_.find(name);
+  if (slot == slots_.end() || slot->second.lun != nullptr) return false;
+  slots_.erase(slot);
+  --failures_;
+  return true;
+}
+
 std::optional<LunRegistry::Entry> LunRegistry::find(const std::string& name) const {
   const std::lock_guard lock(mutex_);
   const auto slot = slots_.find(name);

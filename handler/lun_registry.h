@@ -36,6 +36,8 @@ class LunRegistry {
   // Does nothing if a LUN of that name is open.
   void add_failure(const std::string& name, std::string reason);
   void remove(const std::string& name);
+  // False: no failure of that name is known.
+  bool forget_failure(const std::string& name);
 
   std::optional<Entry> find(const std::string& name) const;
   std::vector<Entry> all() const;  // By name.

@@ -1,15 +1,18 @@
 // The plugin's face to tcmu-runner: handler_init and one thin function a callout.
 //
-// nr_threads is 0: I/O callouts run on the LUN's command thread, or on one of our completer threads
-// for the later steps of a compound command, and only start things. Returning TCMU_STS_OK means
-// that tcmur_cmd_complete follows. No callout is noexcept or has a catch (...): the runner cancels
-// threads, and a cancellation that meets one of them ends the daemon.
+// nr_threads is 0: I/O callouts run on the LUN's command thread and only start things. Returning
+// TCMU_STS_OK means that tcmur_cmd_complete follows. There is no `unmap` and no `writesame`: these
+// commands come through the side door (intercept.h), and none of the runner's compound commands,
+// which would call us from inside tcmur_cmd_complete, is left to it. No callout is noexcept or has
+// a catch (...): the runner cancels threads, and a cancellation that meets one of them ends the
+// daemon.
 #include <sys/types.h>
 #include <syslog.h>
 
 #include <cerrno>
 #include <cstring>
 #include <exception>
+#include <new>
 
 #include "attached_lun.h"
 #include "cancel_guard.h"
@@ -80,7 +83,12 @@ int on_reconfig(tcmu_device* device, tcmulib_cfg_info* change) {
 int on_handle_cmd(tcmu_device* device, tcmur_cmd* cmd) {
   const CancelGuard guard;
   AttachedLun* const lun = attached(device);
-  return lun != nullptr ? lun->intercept().handle(*cmd->lib_cmd) : TCMU_STS_NOT_HANDLED;
+  if (lun == nullptr) return TCMU_STS_NOT_HANDLED;
+  try {
+    return lun->intercept().handle(*cmd);
+  } catch (const std::bad_alloc&) {
+    return TCMU_STS_NO_RESOURCE;
+  }
 }
 
 int on_read(tcmu_device* device, tcmur_cmd* cmd, iovec* iovecs, std::size_t count,
@@ -99,20 +107,9 @@ int on_write(tcmu_device* device, tcmur_cmd* cmd, iovec* iovecs, std::size_t cou
 
 int on_flush(tcmu_device* device, tcmur_cmd* cmd) {
   const CancelGuard guard;
-  return attached(device)->lun().flush(cmd);
-}
-
-int on_unmap(tcmu_device* device, tcmur_cmd* cmd, std::uint64_t offset, std::uint64_t length) {
-  const CancelGuard guard;
-  return attached(device)->lun().unmap(cmd, Extent{offset, length});
-}
-
-int on_writesame(tcmu_device* device, tcmur_cmd* cmd, std::uint64_t offset, std::uint64_t length,
-                 iovec* iovecs, std::size_t /*count: the runner has made sure of one block*/) {
-  const CancelGuard guard;
-  const std::span block(static_cast<const std::byte*>(iovecs->iov_base), iovecs->iov_len);
-  const bool deallocate = scsi::wants_deallocation(cmd->lib_cmd->cdb);
-  return attached(device)->lun().write_same(cmd, block, Extent{offset, length}, deallocate);
+  AttachedLun& lun = *attached(device);
+  if (auto command = lun.intercept().take(*cmd)) return lun.lun().run(cmd, std::move(*command));
+  return lun.lun().flush(cmd);
 }
 
 int on_caw(tcmu_device* device, tcmur_cmd* cmd, std::uint64_t offset, std::uint64_t length,
@@ -149,8 +146,6 @@ tcmur_handler make_handler() {
   handler.read = on_read;
   handler.write = on_write;
   handler.flush = on_flush;
-  handler.unmap = on_unmap;
-  handler.writesame = on_writesame;
   handler.caw = on_caw;
   handler.init = on_init;
   handler.destroy = on_destroy;

@@ -126,16 +126,11 @@ void* tcmur_dev_get_private(struct tcmu_device* dev);
 const char* tcmu_dev_get_uio_name(struct tcmu_device* dev);
 char* tcmu_dev_get_cfgstring(struct tcmu_device* dev);
 uint64_t tcmu_dev_get_num_lbas(struct tcmu_device* dev);
+void tcmu_dev_set_num_lbas(struct tcmu_device* dev, uint64_t num_lbas);
 uint32_t tcmu_dev_get_block_size(struct tcmu_device* dev);
 void tcmu_dev_set_max_xfer_len(struct tcmu_device* dev, uint32_t len);
 uint32_t tcmu_dev_get_max_xfer_len(struct tcmu_device* dev);
-void tcmu_dev_set_opt_xcopy_rw_len(struct tcmu_device* dev, uint32_t len);
-void tcmu_dev_set_max_unmap_len(struct tcmu_device* dev, uint32_t len);
-void tcmu_dev_set_opt_unmap_gran(struct tcmu_device* dev, uint32_t len, bool split);
-void tcmu_dev_set_unmap_gran_align(struct tcmu_device* dev, uint32_t len);
 void tcmu_dev_set_write_cache_enabled(struct tcmu_device* dev, bool enabled);
-void tcmu_dev_set_solid_state_media(struct tcmu_device* dev, bool solid_state);
-void tcmu_dev_set_unmap_enabled(struct tcmu_device* dev, bool enabled);
 char* tcmu_cfgfs_dev_get_wwn(struct tcmu_device* dev); /* The unit serial; caller frees. */
 
 /* Log functions of libtcmu: `dev` may be NULL; messages end with a newline. */

@@ -12,11 +12,14 @@ struct Context {
   std::string socket_path = "/run/tcmu-clone/control.sock";
 };
 
+void add_create(CLI::App& app, const Context& context);
+void add_delete(CLI::App& app, const Context& context);
 void add_list(CLI::App& app, const Context& context);
 void add_status(CLI::App& app, const Context& context);
 void add_message(CLI::App& app, const Context& context);
 void add_set(CLI::App& app, const Context& context);
 void add_wait(CLI::App& app, const Context& context);
+void add_detach(CLI::App& app, const Context& context);
 void add_verify(CLI::App& app, const Context& context);
 
 // Those of metadata that no daemon has open.

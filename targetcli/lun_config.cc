@@ -7,13 +7,13 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <cstdlib>
 #include <fstream>
 #include <optional>
 #include <system_error>
 #include <vector>
 
 #include "command_error.h"
+#include "environment.h"
 
 namespace clonectl {
 namespace {
@@ -76,10 +76,7 @@ std::string off_word(std::string_view key) { return fmt::format("no_{}", key); }
 
 }  // namespace
 
-fs::path configfs_root() {
-  const char* root = std::getenv("TCMU_CLONE_CONFIGFS");
-  return root != nullptr && *root != '\0' ? root : "/sys/kernel/config";
-}
+fs::path configfs_root() { return from_environment("TCMU_CLONE_CONFIGFS", "/sys/kernel/config"); }
 
 fs::path find_lun(const fs::path& root, const std::string& name) {
   std::vector<fs::path> found;

@@ -1,4 +1,4 @@
-// clonectl: looks at clone LUNs and steers them, and mends their metadata.
+// clonectl: makes clone LUNs, looks at them and steers them, and mends their metadata.
 
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -38,7 +38,7 @@ std::string usage_text(const CLI::App& app, const CLI::ParseError& error) {
 }
 
 int run(int argc, char** argv) {
-  CLI::App app("Looks at clone LUNs of tcmu-runner and steers them.", "clonectl");
+  CLI::App app("Makes clone LUNs of tcmu-runner, looks at them and steers them.", "clonectl");
   Context context;
   if (const char* path = std::getenv("TCMU_CLONE_SOCKET"); path != nullptr && *path != '\0') {
     context.socket_path = path;
@@ -48,11 +48,14 @@ int run(int argc, char** argv) {
   app.set_version_flag("--version", CLONEDEV_VERSION);
   app.require_subcommand(1);
   app.fallthrough();
+  add_create(app, context);
+  add_delete(app, context);
   add_list(app, context);
   add_status(app, context);
   add_message(app, context);
   add_set(app, context);
   add_wait(app, context);
+  add_detach(app, context);
   add_verify(app, context);
   add_check(app);
   add_dump(app);

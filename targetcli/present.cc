@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include "io/exclusive_file.h"
-#include "origin/origin_factory.h"
 #include "origin/origin_name.h"
 
 namespace clonectl {
@@ -37,8 +36,9 @@ Present present_destination(const std::string& path) {
   return {path, file.size(), file.identity()};
 }
 
-Present present_origin(const std::string& spec, clonedev::Reactor& reactor) {
-  const auto factory = value_or_give_up(clonedev::origin_factory(spec, reactor, {}));
+Present present_origin(const std::string& spec, clonedev::Reactor& reactor,
+                       const clonedev::OriginSettings& settings) {
+  const auto factory = value_or_give_up(clonedev::origin_factory(spec, reactor, settings));
   Present present{clonedev::origin_name(spec), 0, ""};
   const auto origin = factory();
   value_or_give_up(reactor.run([&] { return look_and_close(*origin, present); }));

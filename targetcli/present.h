@@ -8,6 +8,7 @@
 
 #include "metadata/superblock.h"
 #include "metadata_file.h"
+#include "origin/origin_factory.h"
 
 namespace clonectl {
 
@@ -19,7 +20,8 @@ struct Present {
 
 Present present_destination(const std::string& path);
 // Connects to it and reads what its identity is made of.
-Present present_origin(const std::string& spec, clonedev::Reactor& reactor);
+Present present_origin(const std::string& spec, clonedev::Reactor& reactor,
+                       const clonedev::OriginSettings& settings = {});
 
 // What is wrong with taking it for the one that the clone was made with; empty: nothing.
 std::string destination_mismatch(const clonedev::Superblock& superblock, const Present& present);

@@ -4,12 +4,12 @@
 
 #include <fmt/format.h>
 
-#include <cstdlib>
 #include <memory>
 #include <optional>
 
 #include "backup.h"
 #include "commands.h"
+#include "environment.h"
 #include "human.h"
 #include "metadata/live_map.h"
 #include "metadata/metadata_check.h"
@@ -52,10 +52,7 @@ enum class Attachment {
   other_machine,
 };
 
-std::string live_dir() {
-  const char* path = std::getenv("TCMU_CLONE_LIVE");
-  return path != nullptr && *path != '\0' ? path : "/run/tcmu-clone/live";
-}
+std::string live_dir() { return from_environment("TCMU_CLONE_LIVE", "/run/tcmu-clone/live"); }
 
 Attachment attachment_of(const Superblock& superblock) {
   if (superblock.clean) return Attachment::none;
@@ -245,7 +242,8 @@ std::vector<FrozenPage> content_of_lost(const Case& c,
   value_or_give_up(destination->sync());
   const TreeShape shape(c.superblock);
   const auto live = value_or_give_up(
-      LiveMap::adopt(live_dir(), c.superblock.uuid, c.superblock.attach_id, shape.entries(0)));
+      LiveMap::adopt(live_dir(), c.superblock.uuid, c.superblock.attach_id,
+                     shape.geometry().blocks(), c.superblock.state_of_new_blocks()));
   return content_of(pages, *live, shape.geometry());
 }
 

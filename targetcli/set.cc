@@ -1,26 +1,18 @@
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <array>
-#include <cerrno>
-#include <cstdio>
-#include <cstdlib>
 #include <memory>
 
 #include "clonedev/options.h"
 #include "command_error.h"
 #include "commands.h"
+#include "conf_folder.h"
 #include "control_client.h"
-#include "human.h"
 #include "lun_config.h"
+#include "target_helper.h"
 
 namespace clonectl {
 namespace {
-
-constexpr std::size_t kMaxSaveOutput = 4096;
 
 struct Setting {
   std::string key;
@@ -62,47 +54,6 @@ std::string changed_config(std::string config, const std::vector<std::string>& t
   return config;
 }
 
-std::string targetcli_path() {
-  const char* path = std::getenv("TCMU_CLONE_TARGETCLI");
-  return path != nullptr && *path != '\0' ? path : "/usr/bin/targetcli";
-}
-
-// Runs `targetcli saveconfig`; empty when it saved, else why not.
-std::string save_failure() {
-  const std::string program = targetcli_path();
-  int ends[2];
-  if (::pipe2(ends, O_CLOEXEC) != 0) {
-    return "no pipe";
-  }
-  const pid_t child = ::fork();
-  if (child == 0) {
-    ::dup2(ends[1], STDOUT_FILENO);
-    ::dup2(ends[1], STDERR_FILENO);
-    ::execl(program.c_str(), program.c_str(), "saveconfig", static_cast<char*>(nullptr));
-    ::_exit(127);
-  }
-  ::close(ends[1]);
-  std::string output;
-  std::array<char, 512> buffer;
-  for (ssize_t got = 0; (got = ::read(ends[0], buffer.data(), buffer.size())) != 0;) {
-    if (got < 0 && errno != EINTR) {
-      break;
-    }
-    if (got > 0 && output.size() < kMaxSaveOutput) {
-      output.append(buffer.data(), static_cast<std::size_t>(got));
-    }
-  }
-  ::close(ends[0]);
-  int status = 0;
-  while (child > 0 && ::waitpid(child, &status, 0) < 0 && errno == EINTR) {
-  }
-  if (child > 0 && WIFEXITED(status) && WEXITSTATUS(status) == 0) {
-    return {};
-  }
-  output.resize(output.find_last_not_of(" \n") + 1);
-  return output.empty() ? program + " could not be run" : printable(output);
-}
-
 void set_live_keys(const Context& context, const std::string& name,
                    const std::vector<std::string>& texts) {
   for (const std::string& text : texts) {
@@ -110,14 +61,16 @@ void set_live_keys(const Context& context, const std::string& name,
   }
   // With a dead daemon the write below would sleep in the kernel and could not be killed.
   ControlClient(context.socket_path).request({"status", name});
+  const ConfFolder folder;  // Nobody else saves the configuration meanwhile.
   const auto lun = find_lun(configfs_root(), name);
   write_config(lun, changed_config(read_config(lun), texts));
-  if (const std::string why = save_failure(); !why.empty()) {
+  try {
+    TargetHelper(folder).request({{"do", "commit"}, {"name", name}});
+  } catch (const CommandError& error) {
     throw CommandError(
-        ExitCode::failed,
-        fmt::format("{}: applied but not saved: {}: run targetcli saveconfig, or the "
-                    "next boot brings the old settings back",
-                    name, why));
+        error.code(), fmt::format("{}: applied but not saved: {}: run targetcli saveconfig, or the "
+                                  "next boot brings the old settings back",
+                                  name, error.what()));
   }
 }
 

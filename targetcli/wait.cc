@@ -12,6 +12,7 @@
 #include "control_client.h"
 #include "deadline.h"
 #include "human.h"
+#include "lun_state.h"
 
 namespace clonectl {
 namespace {
@@ -26,19 +27,6 @@ struct WaitArguments {
   std::string name;
   std::optional<double> timeout_s;
 };
-
-// True: complete. Throws when the LUN has failed.
-bool is_complete(const Json& lun, const std::string& name) {
-  const std::string state = lun.at("state");
-  if (state == "failed") {
-    const Json reason = lun.value("reason", Json());
-    throw CommandError(ExitCode::failed,
-                       fmt::format("{}: the LUN has failed: {}", name,
-                                   reason.is_string() ? printable(reason.get<std::string>())
-                                                      : "see the log of tcmu-runner"));
-  }
-  return state == "complete";
-}
 
 void wait_until_complete(const Context& context, const WaitArguments& arguments) {
   const ControlClient client(context.socket_path);

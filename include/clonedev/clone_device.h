@@ -4,8 +4,8 @@
 // request stay the caller's and must live until its completion is called.
 // Threads: every method may be called from any thread but the device's own reactor, where the
 // completions run; nothing may be called during or after close() but status() after it. No method
-// but open, close, status, reconfigure, message and verify ever waits. Errors: values; nothing
-// throws out of here.
+// but open, close, status, reconfigure, message, verify and grow ever waits. Errors: values;
+// nothing throws out of here.
 #pragma once
 
 #include <sys/uio.h>
@@ -33,7 +33,8 @@ struct Site {
 
 struct OpenRequest {
   std::string name;
-  std::uint64_t size_bytes = 0;  // A multiple of 512.
+  // A multiple of 512. A clone that is larger, since it has grown, keeps its size.
+  std::uint64_t size_bytes = 0;
   Options options;
   Site site;
 };
@@ -48,6 +49,12 @@ struct Completion {
 enum class Zeroing {
   keep,        // Reads as zeroes; space may stay allocated (WRITE SAME, WRITE ZEROES).
   deallocate,  // Reads as zeroes and gives space back where discard_passdown is on (UNMAP).
+};
+
+// A stretch of the disk that is provisioned, or reads as zeroes and takes no space.
+struct ProvisionedRun {
+  Extent extent;
+  bool deallocated = false;
 };
 
 // Where the log lines of the library go; level as in syslog(3) (LOG_ERR ... LOG_DEBUG).
@@ -78,9 +85,15 @@ class CloneDevice {
   // names no other until then. Also during and after close().
   virtual void answered(void* context) = 0;
 
+  // The runs that the extent, cut to blocks of 512 bytes, begins with: into `runs`, which is not
+  // empty, as many as there is room for, and their number into `found`; both live until the
+  // completion. By the map: what a complete clone has discarded counts as provisioned.
+  virtual void provisioning(Extent extent, std::span<ProvisionedRun> runs, std::size_t& found,
+                            Completion completion) = 0;
+
   virtual Status status() = 0;
-  // Whatever changes data is refused at present: the clone was opened with needs_check. Does not
-  // wait; may be called at any time.
+  // Whatever changes data is refused at present: ro=on, or the clone was opened with needs_check.
+  // Does not wait; may be called at any time.
   virtual bool write_protected() const = 0;
   // Applies live keys; refuses a change of any other, naming it.
   virtual Result<> reconfigure(const Options& options) = 0;
@@ -90,6 +103,12 @@ class CloneDevice {
   // Compares what was copied, and not written since, with the origin, in the background: begins,
   // tells how far it is, or ends it. It ends by itself a minute after it was last asked about.
   virtual Result<Verification> verify(VerifyAction action) = 0;
+  // Makes the disk larger, while it is in use: destination and metadata, then, durably, the size.
+  // What is new reads as zeroes, however long the origin is, and may be used when this has
+  // returned. On an error the size is the old one; after one of the metadata or of a flush
+  // (Errc::metadata_io, needs_check) the next open tells. Errc::refused: it would shrink, a block
+  // device is too short. Errc::no_space, live_map_full, busy: the last block needs the origin.
+  virtual Result<> grow(std::uint64_t size_bytes) = 0;
   // Stops hydration, waits for what is in flight, commits, detaches cleanly. Idempotent.
   virtual Result<> close() = 0;
 };

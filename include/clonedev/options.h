@@ -14,12 +14,15 @@ namespace clonedev {
 
 // What a config string says. Live keys may change while the LUN is in use.
 struct Options {
-  std::string origin;  // A path, file:PATH or nbd://, nbds://, nbd+unix://.
+  std::string origin;        // As docs/origins.md tells.
+  std::string origin_token;  // Of an http(s) origin; a secret. Empty: none.
+  std::string origin_ca;     // Whom an https origin's certificate is checked against; or empty.
   std::string dest;
   std::string meta;  // Empty: <state_dir>/NAME.meta.
   std::string conf;  // conf=NAME, empty when the string carries everything.
   std::uint64_t region_size = 4096;
   bool write_cache = true;
+  bool read_only = false;  // Users change nothing; the clone itself works as ever.
   bool init_overwrite = false;
 
   // Live.

@@ -36,7 +36,8 @@ Result<> apply_init(Options& options, std::string_view key, std::string_view val
 // In the order of the help.
 constexpr Key kKeys[] = {
     {"origin", "SPEC", "required",
-     "the read-only source: a path, file:PATH, nbd://, nbds:// or nbd+unix://", Role::fixed, "",
+     "the read-only source: a path, file:PATH, nbd://, nbds://, nbd+unix://, http:// or https://",
+     Role::fixed, "",
      [](Options& o, std::string_view k, std::string_view v) {
        return store(o.origin, parse_origin(k, v));
      }},
@@ -54,6 +55,17 @@ constexpr Key kKeys[] = {
      [](Options& o, std::string_view k, std::string_view v) {
        return store(o.conf, parse_conf_name(k, v));
      }},
+    {"origin_token", "TOKEN", "none",
+     "the bearer token of an http:// or https:// origin; in a conf file of mode 0600 only",
+     Role::secret, "",
+     [](Options& o, std::string_view k, std::string_view v) {
+       return store(o.origin_token, parse_token(k, v));
+     }},
+    {"origin_ca", "PATH", "the system's authorities",
+     "the certificates that an https:// origin is checked against", Role::fixed, "",
+     [](Options& o, std::string_view k, std::string_view v) {
+       return store(o.origin_ca, parse_path(k, v));
+     }},
     {"region_size", "SIZE", "4k", "what status and messages count in: a power of two, 4k to 1g",
      Role::fixed, "",
      [](Options& o, std::string_view k, std::string_view v) {
@@ -63,6 +75,10 @@ constexpr Key kKeys[] = {
      Role::fixed, "",
      [](Options& o, std::string_view k, std::string_view v) {
        return store(o.write_cache, parse_switch(k, v));
+     }},
+    {"ro", "on|off", "off", "on: the LUN is write-protected; the copying goes on", Role::fixed, "",
+     [](Options& o, std::string_view k, std::string_view v) {
+       return store(o.read_only, parse_switch(k, v));
      }},
     {"init", "overwrite", "none",
      "make a new clone over a destination or metadata that holds something", Role::fixed, "",

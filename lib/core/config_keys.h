@@ -11,9 +11,10 @@
 namespace clonedev::config {
 
 enum class Role {
-  fixed,  // Settled when the LUN is opened.
-  live,   // May change while the LUN is in use.
-  conf,   // Names the conf file; stands in the string only.
+  fixed,   // Settled when the LUN is opened.
+  live,    // May change while the LUN is in use.
+  conf,    // Names the conf file; stands in the string only.
+  secret,  // Fixed; stands in a conf file only, since everybody can read the string.
 };
 
 struct Key {

@@ -56,6 +56,11 @@ tl::unexpected<Error> unknown_key(const Setting& setting) {
 }
 
 Result<> check_place(const Key& key, const Setting& setting, Accept accept) {
+  if (accept != Accept::all_but_conf && key.role == Role::secret) {
+    return bad(fmt::format(
+        "{}: everybody can read the config string: write it to a conf file of mode 0600",
+        setting.key));
+  }
   if (accept == Accept::live_only && key.role == Role::fixed) {
     return bad(fmt::format(
         "{}: is fixed when the LUN is opened: only live keys may be set or stand beside "
@@ -217,6 +222,11 @@ Result<> check_whole(const Options& options, std::string_view where) {
     return bad(fmt::format("{}{}: is missing: a clone needs origin=SPEC and dest=PATH", where,
                            options.origin.empty() ? "origin" : "dest"));
   }
+  if (!config::is_http(options.origin) &&
+      !(options.origin_token.empty() && options.origin_ca.empty())) {
+    return bad(fmt::format("{}{}: is for http:// and https:// origins: remove it", where,
+                           options.origin_token.empty() ? "origin_ca" : "origin_token"));
+  }
   const auto origin = as_path(options.origin);
   const char* same = origin == options.dest         ? "origin and dest"
                      : origin == options.meta       ? "origin and meta"
@@ -249,10 +259,13 @@ const char* Options::first_static_difference(const Options& other) const {
   if (origin != other.origin) return "origin";
   if (dest != other.dest) return "dest";
   if (meta != other.meta) return "meta";
+  if (origin_token != other.origin_token) return "origin_token";
+  if (origin_ca != other.origin_ca) return "origin_ca";
   if (conf != other.conf) return "conf";
   if (region_size != other.region_size) return "region_size";
   if (write_cache != other.write_cache) return "write_cache";
-  if (init_overwrite != other.init_overwrite) return "init";
+  if (read_only != other.read_only) return "ro";
+  if (!init_overwrite && other.init_overwrite) return "init";  // Done, it may go.
   return nullptr;
 }
 
@@ -266,9 +279,11 @@ Result<Options> parse_config(std::string_view config) {
       return fail(std::move(whole).error());
     }
     if (config::holds_credentials(options.origin)) {
-      options.warnings.emplace_back(
-          "origin: the config string holds credentials and everybody can read it: move the origin "
-          "to a conf file and write conf=NAME");
+      return bad(
+          "origin: its URI holds credentials, or a query that may be a signature, and everybody "
+          "can "
+          "read the config string: move the origin to a conf file of mode 0600 and write "
+          "conf=NAME");
     }
   }
   return options;

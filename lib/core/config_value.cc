@@ -9,6 +9,8 @@
 #include <limits>
 
 #include "clonedev/options.h"
+#include "core/http_target.h"
+#include "core/iscsi_url.h"
 
 namespace clonedev {
 namespace config {
@@ -21,7 +23,9 @@ constexpr std::uint64_t kMaxTimeoutMs = 29'000;  // Below the kernel's cmd_time_
 constexpr std::size_t kMaxQuoted = 40;
 constexpr std::size_t kMaxConfName = 200;
 constexpr std::string_view kOriginKinds =
-    "give an absolute path, file:PATH, nbd://, nbds:// or nbd+unix://";
+    "give an absolute path, file:PATH, nbd://, nbds://, nbd+unix://, http://, https:// or iscsi://";
+
+constexpr std::array<std::string_view, 2> kHttp = {"http", "https"};
 
 tl::unexpected<Error> bad(std::string_view key, std::string_view why) {
   return fail(Errc::bad_config, fmt::format("{}: {}", key, why));
@@ -87,7 +91,7 @@ bool has_sound_port(std::string_view authority) {
          parse_number(authority.substr(colon + 1)).value_or(65536) <= 65535;
 }
 
-Result<> check_nbd(std::string_view key, std::string_view scheme, std::string_view origin) {
+Result<> check_server(std::string_view key, std::string_view scheme, std::string_view origin) {
   const auto rest = origin.substr(scheme.size() + 1);
   if (!rest.starts_with("//") || rest.size() == 2) {
     return bad(key, fmt::format("{}: must be followed by // and a server", scheme));
@@ -96,12 +100,31 @@ Result<> check_nbd(std::string_view key, std::string_view scheme, std::string_vi
   if (!has_sound_port(rest.substr(2, rest.find_first_of("/?#", 2) - 2))) {
     return bad(key, "its port is no number: a user's name or password is written with %2F for a /");
   }
+  return {};
+}
+
+Result<> check_nbd(std::string_view key, std::string_view scheme, std::string_view origin) {
+  if (auto server = check_server(key, scheme, origin); !server) return server;
+  const auto rest = origin.substr(scheme.size() + 1);
   const auto query = rest.find('?');
   const bool has_socket =
       query != std::string_view::npos && rest.find("socket=", query) != std::string_view::npos;
   if (scheme == "nbd+unix" && !has_socket) {
     return bad(key, "nbd+unix:// needs the path of its socket: append ?socket=/PATH");
   }
+  return {};
+}
+
+Result<> check_http(std::string_view key, std::string_view scheme, std::string_view origin) {
+  if (auto server = check_server(key, scheme, origin); !server) return server;
+  const auto rest = origin.substr(scheme.size() + 3);
+  if (rest.starts_with('/') || rest.starts_with('?')) {
+    return bad(key, fmt::format("{}:// must be followed by a server", scheme));
+  }
+  if (rest.find(' ') != std::string_view::npos) {
+    return bad(key, "a URL holds no blank: write %20");
+  }
+  if (auto target = HttpTarget::parse(origin); !target) return bad(key, target.error().context);
   return {};
 }
 
@@ -200,14 +223,23 @@ Result<std::string> parse_path(std::string_view key, std::string_view text) {
 
 Result<std::string> parse_origin(std::string_view key, std::string_view text) {
   static constexpr std::array<std::string_view, 3> kNbd = {"nbd", "nbds", "nbd+unix"};
-  static constexpr std::array<std::string_view, 3> kLater = {"http", "https", "iscsi"};
   const std::string scheme = scheme_of(text);
-  if (is_one_of(scheme, kLater)) {
-    return bad(key, fmt::format("{}: is not supported by this version: {}", scheme, kOriginKinds));
-  }
   if (is_one_of(scheme, kNbd)) {
     if (auto nbd = check_nbd(key, scheme, text); !nbd) {
       return fail(nbd.error());
+    }
+    return scheme + std::string(text.substr(scheme.size()));
+  }
+  if (scheme == "iscsi") {
+    const std::string folded = scheme + std::string(text.substr(scheme.size()));
+    if (auto url = parse_iscsi_url(folded); !url) {
+      return bad(key, fmt::format("iscsi: {}", url.error().context));
+    }
+    return folded;
+  }
+  if (is_one_of(scheme, kHttp)) {
+    if (auto http = check_http(key, scheme, text); !http) {
+      return fail(http.error());
     }
     return scheme + std::string(text.substr(scheme.size()));
   }
@@ -218,6 +250,15 @@ Result<std::string> parse_origin(std::string_view key, std::string_view text) {
     return bad(key, fmt::format("it is neither an absolute path nor a URI: {}", kOriginKinds));
   }
   return scheme + std::string(text.substr(scheme.size()));
+}
+
+Result<std::string> parse_token(std::string_view key, std::string_view text) {
+  // b64token of RFC 6750; the text itself is a secret.
+  const bool sound = std::all_of(text.begin(), text.end(), [](char c) {
+    return is_scheme_character(c) || c == '_' || c == '~' || c == '/' || c == '=';
+  });
+  if (!sound) return bad(key, "a bearer token has letters, digits and -._~+/= only");
+  return std::string(text);
 }
 
 Result<std::string> parse_conf_name(std::string_view key, std::string_view text) {
@@ -240,10 +281,16 @@ std::string_view local_path(std::string_view origin) {
   return origin.starts_with('/') ? origin : std::string_view();
 }
 
+bool is_http(std::string_view origin) { return is_one_of(scheme_of(origin), kHttp); }
+
 bool holds_credentials(std::string_view origin) {
   const auto start = origin.find("://");
-  if (scheme_of(origin).empty() || start == std::string_view::npos) {
+  const std::string scheme = scheme_of(origin);
+  if (scheme.empty() || start == std::string_view::npos) {
     return false;
+  }
+  if (is_one_of(scheme, kHttp) && origin.find('?') != std::string_view::npos) {
+    return true;
   }
   const auto authority =
       origin.substr(start + 3, origin.find_first_of("/?#", start + 3) - start - 3);

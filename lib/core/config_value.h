@@ -32,13 +32,18 @@ Result<std::uint64_t> parse_region_size(std::string_view key, std::string_view t
 Result<std::string> parse_path(std::string_view key, std::string_view text);
 // The scheme comes back in lower case: whoever opens the origin need not fold it again.
 Result<std::string> parse_origin(std::string_view key, std::string_view text);
+// A bearer token.
+Result<std::string> parse_token(std::string_view key, std::string_view text);
 // The NAME of conf=NAME: a plain file name, without ".conf".
 Result<std::string> parse_conf_name(std::string_view key, std::string_view text);
 
 // A path is given as it is or behind file:; empty for an origin that is no local path.
 std::string_view local_path(std::string_view origin);
 
-// The origin is a URI with userinfo.
+bool is_http(std::string_view origin);
+
+// The origin is a URI with userinfo, or an http:// or https:// URL with a query, which may be a
+// signature.
 bool holds_credentials(std::string_view origin);
 
 }  // namespace clonedev::config

@@ -49,10 +49,22 @@ void for_words(std::size_t first, std::size_t end, F&& f) {
 
 }  // namespace
 
-StateMap::StateMap(Geometry geometry, StatePages& pages)
-    : geometry_(geometry), pages_(pages), counts_(pages.pages()), hydrated_(pages.pages(), kStale) {
-  assert(pages.pages() == pages_of({0, geometry.blocks()}).count);
-  for (std::size_t page = 0; page < counts_.size(); ++page) recount(page);
+StateMap::StateMap(Geometry geometry, StatePages& pages) : geometry_(geometry), pages_(pages) {
+  take_over(0);
+}
+
+void StateMap::take_over(std::size_t first) {
+  const std::size_t pages = pages_of({0, geometry_.blocks()}).count;
+  assert(pages_.pages() >= pages);
+  counts_.resize(pages);
+  hydrated_.resize(pages, kStale);
+  for (std::size_t page = first; page < pages; ++page) recount(page);
+}
+
+void StateMap::grow(Geometry larger) {
+  const std::size_t last = counts_.size() - 1;  // Perhaps the disk has more of it now.
+  geometry_ = larger;
+  take_over(last);
 }
 
 BlockRange StateMap::pages_of(BlockRange range) {

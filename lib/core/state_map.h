@@ -28,7 +28,7 @@ struct StateRun {
 
 class StateMap {
  public:
-  // Takes over what the pages say.
+  // Takes over what the pages say, which may have room for a larger disk.
   StateMap(Geometry geometry, StatePages& pages);
 
   const Geometry& geometry() const { return geometry_; }
@@ -46,6 +46,9 @@ class StateMap {
   // than two pages, cannot fail. Nothing: no room for a page.
   [[nodiscard]] std::optional<StateRoom> make_room(BlockRange range);
 
+  // The disk is larger now, and the pages say already which state the new blocks have.
+  void grow(Geometry larger);
+
   BlockCounts counts() const;
   // Regions none of whose blocks needs the origin.
   std::uint64_t hydrated_regions() const;
@@ -58,6 +61,7 @@ class StateMap {
   using PerState = std::array<T, kBlockStates>;
   using PageCounts = PerState<std::uint32_t>;
 
+  void take_over(std::size_t first_page);
   BlockRange page_blocks(std::size_t page) const;
   StateRun run_in_page(std::size_t page, BlockRange range) const;
   void set_in_page(std::size_t page, BlockRange range, BlockState state);

@@ -11,6 +11,7 @@
 #include "core/log.h"
 #include "engine/clone_opener.h"
 #include "engine/engine.h"
+#include "engine/longer_files.h"
 #include "engine/messages.h"
 
 namespace clonedev {
@@ -43,6 +44,14 @@ class Clone final : public CloneDevice {
     reactor_->post([=, this] { spawn(serve_compare_and_write(extent, data, fua, completion)); });
   }
 
+  void provisioning(Extent extent, std::span<ProvisionedRun> runs, std::size_t& found,
+                    Completion completion) override {
+    reactor_->post([this, extent, runs, &found, completion] {
+      found = engine_->provisioning(extent, runs);
+      completion.done(completion.context, {});
+    });
+  }
+
   void answered(void* context) override {
     reactor_->post([=, this] { engine_->answered(context); });
   }
@@ -52,6 +61,7 @@ class Clone final : public CloneDevice {
   Result<> reconfigure(const Options& options) override;
   Result<> message(std::string_view words) override;
   Result<Verification> verify(VerifyAction action) override;
+  Result<> grow(std::uint64_t size_bytes) override;
   Result<> close() override;
 
  private:
@@ -78,7 +88,11 @@ class Clone final : public CloneDevice {
   }
   Task<> serve_clear(std::promise<Result<>>* answer) {
     auto outcome = co_await engine_->clear_needs_check();
-    write_protected_ = engine_->read_only();
+    write_protected_ = engine_->write_protected();
+    answer->set_value(std::move(outcome));
+  }
+  Task<> serve_grow(std::uint64_t size_bytes, std::promise<Result<>>* answer) {
+    auto outcome = co_await engine_->grow(size_bytes);
     answer->set_value(std::move(outcome));
   }
   Task<> serve_stop(std::promise<Result<>>* answer) {
@@ -89,6 +103,7 @@ class Clone final : public CloneDevice {
   void begin();
   Status status_now() const;
   void remember_sequence();
+  Result<> remember_size();
   // Runs f on the reactor and waits for what it returns.
   template <class F>
   auto ask(F f) {
@@ -130,7 +145,7 @@ void Clone::begin() {
   engine_ = std::make_unique<Engine>(Engine::Parts{*reactor_, origin_pool_, *opened_.destination,
                                                    *opened_.metadata, opened_.origin.get()},
                                      options_);
-  write_protected_ = engine_->read_only();
+  write_protected_ = engine_->write_protected();
   reactor_->post([this] { engine_->start(); });
   thread_ = start_service_thread("clone-" + name_, Rights::files, [this] { reactor_->run(); });
 }
@@ -189,6 +204,33 @@ Result<> Clone::message(std::string_view words) {
 Result<Verification> Clone::verify(VerifyAction action) {
   if (!thread_.joinable()) return fail(Errc::closed, "the device is closed");
   return ask([&] { return engine_->verify(action); });
+}
+
+Result<> Clone::grow(std::uint64_t size_bytes) {
+  if (!thread_.joinable()) return fail(Errc::closed, "the device is closed");
+  const auto possible = ask([&] { return engine_->judge_growth(size_bytes); });
+  if (!possible) return possible;
+  auto longer = LongerFiles::make(*opened_.destination, *opened_.metadata_device, size_bytes);
+  if (!longer) return fail(longer.error());
+  auto grown = remember_size();
+  if (grown) {
+    std::promise<Result<>> answer;
+    reactor_->post([&] { spawn(serve_grow(size_bytes, &answer)); });
+    grown = answer.get_future().get();
+  }
+  // After a failed commit nobody can say which size is durable.
+  if (!grown && !ask([this] { return engine_->needs_check(); })) longer->undo();
+  return grown;
+}
+
+// Before it can be another one.
+Result<> Clone::remember_size() {
+  if (opened_.record.grown_from != 0) return {};
+  auto record = opened_.record;
+  record.grown_from = ask([this] { return engine_->status().size_bytes; });
+  auto remembered = known_clones_->remember(name_, record);
+  if (remembered) opened_.record = std::move(record);
+  return remembered;
 }
 
 Result<> Clone::close() {

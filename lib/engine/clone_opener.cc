@@ -47,6 +47,7 @@ Task<Result<OpenedClone>> CloneOpener::open() {
   const auto known = known_clones_.find(request_.name);
   if (!known) co_return fail(known.error());
   known_ = known->has_value();
+  if (known_) grown_from_ = (*known)->grown_from;
   if (auto checked = check_known(*known); !checked) co_return fail(checked.error());
   if (auto checked = check_distinct(); !checked) co_return fail(checked.error());
   if (auto ready = look_at_host(); !ready) co_return fail(ready.error());
@@ -82,7 +83,7 @@ Result<> CloneOpener::check_request() {
 
 Result<> CloneOpener::check_known(const std::optional<KnownClone>& known) const {
   if (!known) return {};
-  const std::string forget = "remove " + known_clones_.path(request_.name) + " to forget the clone";
+  const std::string forget = "clonectl delete " + request_.name + " to forget the clone";
   if (known->dest != request_.options.dest || known->meta != request_.options.meta) {
     return fail(Errc::refused,
                 sentence("is known with destination " + known->dest + " and metadata " +
@@ -212,6 +213,7 @@ Result<> CloneOpener::decide_new(Found found) const {
 // ---- a clone that is there ----
 
 Task<Result<OpenedClone>> CloneOpener::open_existing() {
+  keep_size();
   if (auto checked = check_existing(); !checked) co_return fail(checked.error());
   if (auto ready = open_destination(); !ready) co_return fail(ready.error());
   if (!superblock_.complete) {
@@ -228,12 +230,26 @@ Task<Result<OpenedClone>> CloneOpener::open_existing() {
   co_return std::move(opened_);
 }
 
+// The kernel's configuration may be older than the last growth: nobody saved it, or there was a
+// crash before the kernel took the new size. Users may have written to what is new.
+void CloneOpener::keep_size() {
+  const std::uint64_t asked = request_.size_bytes;
+  if (grown_from_ == 0 || asked < grown_from_ || asked >= superblock_.size_bytes) return;
+  log_line(LOG_WARNING,
+           "clone {}: has grown to {} bytes, dev_size says {}: it keeps its size: set attribute "
+           "dev_size={} and save the configuration",
+           request_.name, superblock_.size_bytes, request_.size_bytes, superblock_.size_bytes);
+  request_.size_bytes = superblock_.size_bytes;
+}
+
 Result<> CloneOpener::check_existing() const {
   const auto text = [](std::uint64_t n) { return std::to_string(n); };
   if (superblock_.size_bytes != request_.size_bytes) {
-    return fail(Errc::foreign,
-                sentence("was made with " + text(superblock_.size_bytes) + " bytes, the LUN has " +
-                         text(request_.size_bytes) + ": create it with its own size"));
+    return fail(
+        Errc::foreign,
+        sentence(
+            "has " + text(superblock_.size_bytes) + " bytes, the LUN " + text(request_.size_bytes) +
+            ": create it with its own size; it grows while it is open: set attribute dev_size"));
   }
   if (superblock_.region_size != request_.options.region_size) {
     return fail(Errc::foreign, sentence("was made with region_size=" +
@@ -389,6 +405,8 @@ Result<> CloneOpener::make_link(std::optional<OriginLink::Binding> expected) {
   const Options& options = request_.options;
   OriginSettings settings;
   settings.timeout = milliseconds(options.origin_timeout_ms);
+  settings.token = options.origin_token;
+  settings.ca_file = options.origin_ca;
   auto factory = origin_factory(options.origin, reactor_, settings);
   if (!factory) return fail(factory.error());
   opened_.origin = std::make_unique<OriginLink>(origin_name(options.origin), std::move(*factory),
@@ -402,7 +420,7 @@ Task<Result<>> CloneOpener::attach() {
   if (!store) co_return fail(store.error());
   opened_.metadata = std::move(*store);
   opened_.record = {id_text(superblock_.uuid), request_.options.dest, request_.options.meta,
-                    opened_.metadata->superblock().sequence};
+                    opened_.metadata->superblock().sequence, grown_from_};
   auto remembered = known_clones_.remember(request_.name, opened_.record);
   if (!remembered && known_) {  // All but the sequence is there.
     log_line(LOG_WARNING, "clone {}: {}", request_.name, remembered.error().message());

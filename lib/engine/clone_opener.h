@@ -47,6 +47,7 @@ class CloneOpener {
   Result<> decide_existing(Found found) const;
   Result<> decide_new(Found found) const;
   Task<Result<OpenedClone>> open_existing();
+  void keep_size();
   Result<> check_existing() const;
   Task<Result<OpenedClone>> create();
   Task<Result<>> create_files();
@@ -68,6 +69,7 @@ class CloneOpener {
   std::string live_dir_;
   HostIds host_;
   bool known_ = false;
+  std::uint64_t grown_from_ = 0;
   ExclusiveFile destination_file_;
   // For undo_creation().
   bool created_destination_ = false;

@@ -30,6 +30,8 @@ class Committer {
   Task<Result<>> commit() { return join(Goal::states); }
   // The same, and the superblock says that the clone is complete.
   Task<Result<>> complete() { return join(Goal::completion); }
+  // The same, and the disk is larger, durably and in core (MetadataStore::grow()).
+  Task<Result<>> grow(std::uint64_t size_bytes) { return join(Goal::states, size_bytes); }
   // Forgets the failure there is now, and commits.
   Task<Result<>> clear();
 
@@ -41,14 +43,15 @@ class Committer {
   enum class Goal { data, states, completion };
   struct Round {
     Goal goal = Goal::data;
+    std::uint64_t grow_to = 0;  // Bytes; 0: the size stays.
     Event done;
     Result<> outcome;
   };
 
-  Task<Result<>> join(Goal goal);
+  Task<Result<>> join(Goal goal, std::uint64_t grow_to = 0);
   Task<> run();
-  Task<Result<>> one(Goal goal);
-  Task<Result<>> reach(Goal goal);
+  Task<Result<>> one(const Round& round);
+  Task<Result<>> reach(const Round& round);
 
   MetadataStore& metadata_;
   BlockDevice& destination_;

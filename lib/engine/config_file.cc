@@ -86,7 +86,8 @@ Result<std::string> read_all(const std::string& path, int fd) {
 }
 
 Result<> check_secrecy(const std::string& path, const struct stat& info, const Options& options) {
-  if ((info.st_mode & (S_IRGRP | S_IROTH)) != 0 && config::holds_credentials(options.origin)) {
+  const bool secret = config::holds_credentials(options.origin) || !options.origin_token.empty();
+  if ((info.st_mode & (S_IRGRP | S_IROTH)) != 0 && secret) {
     return fail(
         Errc::refused,
         fmt::format("{}: others may read the credentials of its origin: chmod it to 0600", path));

@@ -56,15 +56,18 @@ Engine::Engine(Parts parts, const Options& options)
       origin_timeout_(options.origin_timeout_ms),
       committer_(parts.metadata, parts.destination, [this](const Error& e) { failed(e); }),
       fetcher_(parts.origin_pool, parts.origin),
-      hydrator_(
-          {parts.scheduler, parts.destination, parts.metadata, in_flight_, fetcher_, parts.origin},
-          [this] { tick_soon_.set(); }),
+      copier_({parts.destination, parts.metadata, in_flight_}),
+      hydrator_({parts.scheduler, parts.destination, parts.metadata, in_flight_, fetcher_, copier_,
+                 parts.origin},
+                [this] { tick_soon_.set(); }),
       verifier_({parts.scheduler, parts.destination, parts.metadata.map(), fetcher_, parts.origin,
                  [this] { return commands_under_way(); },
                  [this](Extent extent) { mismatched(extent); }}),
+      growth_({parts.destination, parts.metadata, in_flight_, fetcher_, committer_}),
       complete_(parts.metadata.superblock().complete),
       plain_(complete_),
       read_only_(parts.metadata.superblock().needs_check),
+      configured_read_only_(options.read_only),
       replay_until_(parts.scheduler.now() + kReplayTime) {
   hydrator_.tune(tuning_of(options));
   const Superblock& superblock = parts.metadata.superblock();
@@ -94,7 +97,7 @@ Task<> Engine::say_what_stop_waits_for() {
     log_line(LOG_WARNING,
              "closing waits for the destination or the metadata device, which do not answer; "
              "{} commands are under way",
-             gate_.count());
+             commands_.count());
   }
 }
 
@@ -107,7 +110,8 @@ Task<Result<>> Engine::stop_now() {
   if (parts_.origin) co_await parts_.origin->close();
   co_await std::move(hydration);
   co_await std::move(verification);
-  while (!gate_.idle()) co_await gate_.wait_for_change();
+  while (!background_.idle()) co_await background_.wait_for_change();
+  co_await commands_.idle();
   co_await fetcher_.idle();
   auto committed = co_await committer_.commit();
   if (!committed) co_return committed;
@@ -117,7 +121,7 @@ Task<Result<>> Engine::stop_now() {
 // Once a second: commit what changed, look whether the clone is complete, forget what nobody will
 // ask again.
 Task<> Engine::tick() {
-  const Gate::Holder holder = gate_.enter();
+  const Gate::Holder holder = background_.enter();
   while (!stopping_.is_set()) {
     tick_soon_.reset();
     const auto next = parts_.scheduler.now() + kCommitPeriod;
@@ -130,8 +134,26 @@ Task<> Engine::tick() {
   }
 }
 
-// tick() is always there.
-bool Engine::commands_under_way() const { return gate_.count() > 1; }
+bool Engine::commands_under_way() const { return commands_.count() > 0; }
+
+std::size_t Engine::provisioning(Extent extent, std::span<ProvisionedRun> runs) const {
+  const StateMap& map = parts_.metadata.map();
+  std::size_t found = 0;
+  BlockRange rest = geometry_.touched(extent);
+  while (!rest.empty()) {
+    const StateRun run = map.run(rest);
+    const bool deallocated = run.state == BlockState::zero;
+    const Extent part = intersect(geometry_.bytes(run.blocks), extent);
+    if (found > 0 && runs[found - 1].deallocated == deallocated) {
+      runs[found - 1].extent.length += part.length;
+    } else {
+      if (found == runs.size()) break;
+      runs[found++] = {part, deallocated};
+    }
+    rest = {run.blocks.end(), rest.end() - run.blocks.end()};
+  }
+  return found;
+}
 
 bool Engine::all_on_destination() const {
   return parts_.metadata.map().counts().destination == geometry_.blocks();
@@ -139,6 +161,8 @@ bool Engine::all_on_destination() const {
 
 // From here on zeroing goes to the device, so no block ever leaves `destination` again.
 Task<> Engine::finish() {
+  const InFlight::Entry turn = co_await turns_.acquire({0, 1});
+  if (!all_on_destination()) co_return;  // It has grown meanwhile.
   plain_ = true;
   // The origin goes, and with it what `copied` could be compared with; uniform metadata are tiny.
   const BlockRange all{0, geometry_.blocks()};
@@ -158,13 +182,38 @@ Task<> Engine::finish() {
   parts_.origin_pool.trim();
 }
 
+Task<Result<>> Engine::grow(std::uint64_t size_bytes) {
+  const Gate::Holder holder = background_.enter();
+  const InFlight::Entry turn = co_await turns_.acquire({0, 1});
+  if (auto possible = judge_growth(size_bytes); !possible) co_return possible;
+  if (size_bytes == geometry_.size_bytes()) co_return Result<>{};
+  const bool short_block = geometry_.size_bytes() % kBlockSize != 0;
+  const auto deadline = give_up();
+  auto grown = co_await growth_.run(size_bytes, deadline, discard_passdown_);
+  if (grown) plain_ = complete_;  // A completion that has failed so far is not one any more.
+  hydrator_.nudge();
+  if (grown && short_block) co_await commands_.turn_over();
+  co_return grown;
+}
+
+Result<> Engine::judge_growth(std::uint64_t size_bytes) const {
+  if (read_only_) return fail(opened_read_only());
+  return growth_.judge(size_bytes);
+}
+
+Result<> Engine::may_write() const {
+  if (read_only_) return fail(opened_read_only());
+  if (!configured_read_only_) return {};
+  return fail(Errc::refused, "write-protected: its configuration says ro=on");
+}
+
 // The link answers sooner when the origin is known to be away.
 Scheduler::TimePoint Engine::give_up() const { return parts_.scheduler.now() + origin_timeout_; }
 
 // ---- READ ----
 
 Task<Result<>> Engine::read(Extent extent, std::span<const iovec> data) {
-  const Gate::Holder holder = gate_.enter();
+  const Gate::Holder holder = commands_.enter();
   const std::vector<ReadStep> steps = plan_read(parts_.metadata.map(), extent);
   std::vector<Task<Result<>>> reads;
   reads.reserve(steps.size());
@@ -216,8 +265,8 @@ Task<Result<>> Engine::read_destination(Extent extent, std::vector<iovec> data) 
 // ---- WRITE ----
 
 Task<Result<>> Engine::write(Extent extent, std::span<const iovec> data, bool fua) {
-  const Gate::Holder holder = gate_.enter();
-  if (read_only_) co_return fail(opened_read_only());
+  const Gate::Holder holder = commands_.enter();
+  if (auto allowed = may_write(); !allowed) co_return allowed;
   EdgeBlocks edges;
   const auto deadline = give_up();
   auto outcome = co_await load_edges(extent, edges, deadline);
@@ -367,7 +416,7 @@ Task<Result<>> Engine::settle(Result<> outcome, bool fua) {
 }
 
 Task<Result<>> Engine::flush() {
-  const Gate::Holder holder = gate_.enter();
+  const Gate::Holder holder = commands_.enter();
   auto outcome = co_await committer_.flush();
   co_return outcome;
 }
@@ -375,8 +424,8 @@ Task<Result<>> Engine::flush() {
 // ---- zeroing and discard ----
 
 Task<Result<>> Engine::zero(Extent extent, Zeroing how, bool fua) {
-  const Gate::Holder holder = gate_.enter();
-  if (read_only_) co_return fail(opened_read_only());
+  const Gate::Holder holder = commands_.enter();
+  if (auto allowed = may_write(); !allowed) co_return allowed;
   const ZeroPlan plan = plan_zero(geometry_, extent);
   const std::vector<iovec> head_data = zeroes(plan.head.length);
   const std::vector<iovec> tail_data = zeroes(plan.tail.length);
@@ -393,9 +442,18 @@ Task<Result<>> Engine::zero(Extent extent, Zeroing how, bool fua) {
   const BlockRange set_in_parts = in_parts && !plain_ ? geometry_.touched(extent) : BlockRange{};
   const auto room = parts_.metadata.make_room(set_in_parts);
   if (outcome && !room) outcome = fail(live_map_full());
-  if (outcome && !plan.head.empty()) outcome = co_await write_loaded(plan.head, head_data, head);
-  if (outcome && !plan.blocks.empty()) outcome = co_await zero_blocks(plan.blocks, how);
-  if (outcome && !plan.tail.empty()) outcome = co_await write_loaded(plan.tail, tail_data, tail);
+  if (!outcome) co_return co_await settle(std::move(outcome), fua);
+  // All take their places in the line now. What came to its own only later, when the kernel may
+  // have given the command up, would land on what its initiator has written there since.
+  std::vector<Task<Result<>>> parts;
+  parts.reserve(3);
+  if (!plan.head.empty()) parts.push_back(write_loaded(plan.head, head_data, head));
+  if (!plan.blocks.empty()) parts.push_back(zero_blocks(plan.blocks, how));
+  if (!plan.tail.empty()) parts.push_back(write_loaded(plan.tail, tail_data, tail));
+  for (Task<Result<>>& part : parts) {
+    auto done = co_await std::move(part);
+    if (!done && outcome) outcome = std::move(done);
+  }
   co_return co_await settle(std::move(outcome), fua);
 }
 
@@ -423,8 +481,8 @@ Task<Result<>> Engine::zero_blocks(BlockRange blocks, Zeroing how) {
 
 Task<Result<>> Engine::compare_and_write(Extent extent, std::span<const iovec> data, bool fua,
                                          const void* who) {
-  const Gate::Holder holder = gate_.enter();
-  if (read_only_) co_return fail(opened_read_only());
+  const Gate::Holder holder = commands_.enter();
+  if (auto allowed = may_write(); !allowed) co_return allowed;
   if (extent.length > kLargestCompare) {
     co_return fail(Errc::refused, "COMPARE AND WRITE of more than 64 KiB");
   }
@@ -557,7 +615,7 @@ Result<Verification> Engine::verify(VerifyAction action) {
 }
 
 Task<Result<>> Engine::clear_needs_check() {
-  const Gate::Holder holder = gate_.enter();
+  const Gate::Holder holder = background_.enter();
   auto cleared = co_await committer_.clear();
   if (cleared) {
     hydrator_.halt(false);
@@ -597,7 +655,7 @@ Status Engine::status() const {
   status.discard_passdown = discard_passdown_;
   status.write_cache = write_cache_;
   const bool failed = !committer_.failure();
-  status.mode = failed ? CloneMode::ro : CloneMode::rw;
+  status.mode = failed || configured_read_only_ ? CloneMode::ro : CloneMode::rw;
   if (failed) status.reason = committer_.failure().error().message();
   status.state = failed            ? CloneState::failed
                  : complete_       ? CloneState::complete

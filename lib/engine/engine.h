@@ -21,8 +21,11 @@
 #include "clonedev/clone_device.h"
 #include "core/io_plan.h"
 #include "engine/aligned_bytes.h"
+#include "engine/commands.h"
 #include "engine/committer.h"
+#include "engine/copier.h"
 #include "engine/fetcher.h"
+#include "engine/growth.h"
 #include "engine/hydrator.h"
 #include "engine/verifier.h"
 #include "io/block_device.h"
@@ -61,6 +64,15 @@ class Engine {
   void answered(const void* who);
   Task<Result<>> flush();
 
+  // As CloneDevice::provisioning().
+  std::size_t provisioning(Extent extent, std::span<ProvisionedRun> runs) const;
+  // Makes the disk larger; destination and metadata device are long enough. Ends when the larger
+  // size is durable and no command that began with the old one is under way. Then, and not before,
+  // commands may come to what is new. Errors: as Growth::run(); of judge_growth().
+  Task<Result<>> grow(std::uint64_t size_bytes);
+  // Whether that size is possible and, at present, anything can grow.
+  Result<> judge_growth(std::uint64_t size_bytes) const;
+
   // Everything of Status but name and size of the pools; no I/O.
   Status status() const;
   void apply_live(const Options& options);
@@ -70,10 +82,14 @@ class Engine {
   // for a start, being verified already.
   Result<Verification> verify(VerifyAction action);
   bool complete() const { return complete_; }
+  // A commit or a flush has failed, and no admin has acted since.
+  bool needs_check() const { return !committer_.failure(); }
   // Opened with needs_check: what changes data is Errc::refused until that is cleared, since who
   // writes now may never have met the failure. After one while it is open writes go on: whoever
   // has to know meets it in FLUSH.
   bool read_only() const { return read_only_; }
+  // That, or ro=on: no command changes data.
+  bool write_protected() const { return read_only_ || configured_read_only_; }
 
  private:
   Task<Result<>> read_step(ReadStep step, std::vector<iovec> data);
@@ -97,6 +113,7 @@ class Engine {
   Task<Result<>> zero_blocks(BlockRange blocks, Zeroing how);
   Task<Result<>> compare_and_write_now(Extent extent, std::span<const iovec> data, const void* who);
   Task<Result<>> load_present(Extent aligned, std::span<std::byte> content);
+  Result<> may_write() const;
   Scheduler::TimePoint give_up() const;
   Result<> counted(Result<> outcome);
   void failed(const Error& error);
@@ -109,23 +126,28 @@ class Engine {
   bool commands_under_way() const;
 
   Parts parts_;
-  const Geometry geometry_;
+  const Geometry& geometry_;  // The map's: the disk may grow.
   const bool write_cache_;
   bool discard_passdown_;
   std::chrono::milliseconds origin_timeout_;
   InFlight in_flight_;
-  Gate gate_;
+  Commands commands_;
+  Gate background_;
+  InFlight turns_;  // Who finishes or grows the clone claims its first byte: one at a time.
   Event stopping_;
   Event stopped_;
   Event tick_soon_;
   Committer committer_;
   Fetcher fetcher_;
+  Copier copier_;
   Hydrator hydrator_;
   Verifier verifier_;
+  Growth growth_;
   bool complete_;
   // Every block is on the destination and stays there: zeroing is done on the device (I8).
   bool plain_;
   bool read_only_;
+  const bool configured_read_only_;
   // Until then a COMPARE AND WRITE may be one that the last process had executed already (I13).
   const Scheduler::TimePoint replay_until_;
   // COMPARE AND WRITEs that have landed, or may have, and are not answered: what they are

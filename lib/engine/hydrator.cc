@@ -1,10 +1,8 @@
 #include "engine/hydrator.h"
 
 #include <algorithm>
-#include <cstring>
 
 #include "core/log.h"
-#include "io/iovecs.h"
 
 namespace clonedev {
 namespace {
@@ -17,7 +15,6 @@ constexpr std::uint64_t kMostBytesInFlight = std::uint64_t{48} << 20;
 constexpr std::uint64_t kHoleBytes = std::uint64_t{1} << 30;      // A state change only.
 constexpr std::uint64_t kZeroingBytes = std::uint64_t{16} << 20;  // Writers wait for it.
 constexpr std::uint64_t kAskBytes = std::uint64_t{1} << 30;
-constexpr std::uint64_t kShortestZeroRun = 16;  // Blocks; shorter runs are written as they are.
 // Much of it may be waiting for memory behind commands; the link itself gives up much sooner.
 constexpr auto kPatience = std::chrono::minutes(5);
 constexpr auto kLookForOrigin = milliseconds(1'000);
@@ -29,23 +26,6 @@ Scheduler::Duration longer(Scheduler::Duration pause) {
 }
 
 Error live_map_full() { return {make_error_code(Errc::live_map_full), "the live map is full"}; }
-
-bool is_zero(std::span<const std::byte> bytes) {
-  return bytes.empty() || (bytes[0] == std::byte{0} &&
-                           std::memcmp(bytes.data(), bytes.data() + 1, bytes.size() - 1) == 0);
-}
-
-// How many of the first blocks of `data` are all zero, or are not: the longest run of one kind.
-std::uint64_t leading_blocks(std::span<const std::byte> data, bool zero) {
-  std::uint64_t count = 0;
-  while (!data.empty()) {
-    const std::size_t length = std::min<std::size_t>(kBlockSize, data.size());
-    if (is_zero(data.first(length)) != zero) break;
-    data = data.subspan(length);
-    ++count;
-  }
-  return count;
-}
 
 }  // namespace
 
@@ -266,8 +246,11 @@ Task<Result<>> Hydrator::copy(BlockRange blocks) {
   const auto give_up = parts_.scheduler.now() + kPatience;
   auto fetched = co_await parts_.fetcher.get(extent, BufferPool::Use::background, give_up);
   if (fetched) {
-    const InFlight::Entry claim = co_await parts_.in_flight.acquire(extent);
-    co_return co_await write_back(blocks, (*fetched)->bytes());
+    Copier::Kept kept;
+    auto outcome = co_await parts_.copier.keep(blocks, (*fetched)->bytes(), kept);
+    if (kept.written) go_on();
+    rate_.add(kept.bytes);
+    co_return outcome;
   }
   const Error error = fetched.error();
   if (error.code != Errc::origin_read) co_return fail(error);
@@ -281,57 +264,6 @@ Task<Result<>> Hydrator::copy(BlockRange blocks) {
   if (stopping_) co_return fail(error);
   auto second = co_await copy({blocks.first + half, blocks.count - half});
   co_return first ? second : first;
-}
-
-// Under the claim: writes what still is the origin's, run by run, and drops the rest.
-Task<Result<>> Hydrator::write_back(BlockRange blocks, std::span<std::byte> data) {
-  std::vector<Task<Result<>>> writes;
-  BlockRange left = blocks;
-  while (!left.empty()) {
-    const StateRun run = map().run(left);
-    if (run.state == BlockState::origin) {
-      const std::size_t skip = (run.blocks.first - blocks.first) * kBlockSize;
-      const std::size_t length = map().geometry().bytes(run.blocks).length;
-      writes.push_back(write_run(run.blocks, data.subspan(skip, length)));
-    }
-    left = {run.blocks.end(), left.end() - run.blocks.end()};
-  }
-  Result<> outcome;
-  for (Task<Result<>>& write : writes) {
-    auto written = co_await std::move(write);
-    if (!written && outcome) outcome = std::move(written);
-  }
-  co_return outcome;
-}
-
-Task<Result<>> Hydrator::write_run(BlockRange blocks, std::span<std::byte> data) {
-  const Geometry& geometry = map().geometry();
-  const auto room = parts_.metadata.make_room(blocks);
-  if (!room) co_return fail(live_map_full());
-  while (!blocks.empty()) {
-    const std::uint64_t zero = leading_blocks(data, true);
-    std::uint64_t count = zero;
-    if (zero < kShortestZeroRun && zero < blocks.count) {
-      // Data, together with the short zero runs around it.
-      count += leading_blocks(data.subspan(zero * kBlockSize), false);
-    }
-    const bool as_zero = count == zero && zero >= kShortestZeroRun;
-    const BlockRange part{blocks.first, count};
-    const Extent extent = geometry.bytes(part);
-    if (!as_zero) {
-      const iovec bytes = to_iovec(data.first(extent.length));
-      const std::span<const iovec> list(&bytes, 1);
-      auto written = co_await parts_.destination.write(extent.offset, list);
-      if (!written) co_return written;
-      go_on();
-    }
-    const BlockState state = as_zero ? BlockState::zero : BlockState::copied;
-    parts_.metadata.set(*room, part, state, Cause::copied);
-    rate_.add(extent.length);
-    data = data.subspan(extent.length);
-    blocks = {part.end(), blocks.end() - part.end()};
-  }
-  co_return Result<>{};
 }
 
 Task<Result<>> Hydrator::mark_hole(BlockRange blocks) {

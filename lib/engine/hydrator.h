@@ -16,6 +16,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/copier.h"
 #include "engine/fetcher.h"
 #include "engine/rate_meter.h"
 #include "io/block_device.h"
@@ -32,6 +33,7 @@ class Hydrator {
     MetadataStore& metadata;
     InFlight& in_flight;
     Fetcher& fetcher;
+    Copier& copier;
     OriginLink* origin;
   };
   // dm-clone's knobs, in regions; 0 = chosen here.
@@ -83,8 +85,6 @@ class Hydrator {
   Task<bool> origin_says_hole(BlockRange& blocks);
   Task<> do_item(Item item);
   Task<Result<>> copy(BlockRange blocks);
-  Task<Result<>> write_back(BlockRange blocks, std::span<std::byte> data);
-  Task<Result<>> write_run(BlockRange blocks, std::span<std::byte> data);
   Task<Result<>> mark_hole(BlockRange blocks);
   Task<Result<>> make_plain(BlockRange blocks);
   void account(const Result<>& outcome);

@@ -19,7 +19,14 @@ namespace {
 
 std::string text_of(const KnownClone& clone) {
   return "uuid=" + clone.uuid + "\ndest=" + clone.dest + "\nmeta=" + clone.meta +
-         "\nsequence=" + std::to_string(clone.sequence) + "\n";
+         "\nsequence=" + std::to_string(clone.sequence) + "\n" +
+         (clone.grown_from ? "grown_from=" + std::to_string(clone.grown_from) + "\n" : "");
+}
+
+std::uint64_t number(const std::string& text) {
+  std::uint64_t value = 0;
+  std::from_chars(text.data(), text.data() + text.size(), value);
+  return value;
 }
 
 // A file name has 255 bytes at most. No escape begins with "%-".
@@ -78,9 +85,8 @@ Result<std::optional<KnownClone>> KnownClones::find(const std::string& name) con
     if (key == "uuid") clone.uuid = value;
     if (key == "dest") clone.dest = value;
     if (key == "meta") clone.meta = value;
-    if (key == "sequence") {
-      std::from_chars(value.data(), value.data() + value.size(), clone.sequence);
-    }
+    if (key == "sequence") clone.sequence = number(value);
+    if (key == "grown_from") clone.grown_from = number(value);
   }
   if (clone.uuid.empty() || clone.dest.empty() || clone.meta.empty()) {
     return fail(Errc::damaged, "record " + path(name) +
@@ -113,6 +119,14 @@ Result<> KnownClones::remember(const std::string& name, const KnownClone& clone)
   if (kept) return {};
   return fail(Errc::unavailable,
               "record " + target + ": cannot be written: " + std::strerror(errno));
+}
+
+Result<> KnownClones::forget(const std::string& name) const {
+  const bool removed = ::unlink(path(name).c_str()) == 0;
+  if (!removed && errno == ENOENT) return {};
+  if (removed && sync(dir_, O_RDONLY | O_DIRECTORY)) return {};
+  return fail(Errc::unavailable,
+              "record " + path(name) + ": cannot be removed: " + std::strerror(errno));
 }
 
 }  // namespace clonedev

@@ -20,6 +20,9 @@ struct KnownClone {
   // Of the superblock, when the clone was last attached or detached here: metadata with a lower one
   // are an old copy.
   std::uint64_t sequence = 0;
+  // Bytes: the smallest size from which it has grown here, so that an older configuration is known
+  // for what it is. 0: it has not.
+  std::uint64_t grown_from = 0;
 };
 
 class KnownClones {
@@ -29,6 +32,8 @@ class KnownClones {
   Result<std::optional<KnownClone>> find(const std::string& name) const;
   // Durable when it returns. The same record again costs nothing.
   Result<> remember(const std::string& name, const KnownClone& clone) const;
+  // Durable when it returns. Forgetting what is not known is no error.
+  Result<> forget(const std::string& name) const;
   // The file to remove in order to forget a clone.
   std::string path(const std::string& name) const;
 

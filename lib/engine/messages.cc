@@ -5,11 +5,20 @@
 namespace clonedev {
 namespace {
 
-Result<std::uint32_t> positive(std::string_view name, std::string_view text) {
+// The kernel compares the names of messages without regard to case.
+std::string lower_case(std::string_view name) {
+  std::string lower(name);
+  for (char& c : lower) {
+    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
+  }
+  return lower;
+}
+
+Result<std::uint32_t> positive(const std::string& name, std::string_view text) {
   std::uint32_t value = 0;
   const auto [end, code] = std::from_chars(text.data(), text.data() + text.size(), value);
   if (code == std::errc{} && end == text.data() + text.size() && value > 0) return value;
-  return fail(Errc::bad_config, "message " + std::string(name) +
+  return fail(Errc::bad_config, "message " + name +
                                     ": needs one whole number of regions, 1 or more" +
                                     (text == "0" ? " (disable_hydration stops hydration)" : ""));
 }
@@ -18,11 +27,11 @@ Result<std::uint32_t> positive(std::string_view name, std::string_view text) {
 
 Result<Options> apply_message(std::string_view words, Options options) {
   const std::size_t blank = words.find(' ');
-  const std::string_view name = words.substr(0, blank);
+  const std::string name = lower_case(words.substr(0, blank));
   const std::string_view value = blank == words.npos ? "" : words.substr(blank + 1);
   if (name == "enable_hydration" || name == "disable_hydration") {
     if (!value.empty()) {
-      return fail(Errc::bad_config, "message " + std::string(name) + ": takes no further word");
+      return fail(Errc::bad_config, "message " + name + ": takes no further word");
     }
     options.hydration = name == "enable_hydration";
     return options;
@@ -35,7 +44,7 @@ Result<Options> apply_message(std::string_view words, Options options) {
     return options;
   }
   return fail(Errc::bad_config,
-              "message " + std::string(name.substr(0, 40)) +
+              "message " + name.substr(0, 40) +
                   ": is unknown; there are enable_hydration, disable_hydration, "
                   "hydration_threshold N, hydration_batch_size N and clear_needs_check");
 }

@@ -287,7 +287,11 @@ Result<> ExclusiveFile::sync_parent() const {
       error(Errc::unavailable, std::string("its folder cannot be synced: ") + std::strerror(code)));
 }
 
-void ExclusiveFile::unlink() const { ::unlink(path_.c_str()); }
+Result<> ExclusiveFile::unlink() const {
+  if (::unlink(path_.c_str()) == 0) return {};
+  return fail(
+      error(Errc::unavailable, std::string("cannot be removed: ") + std::strerror(errno)));
+}
 
 bool ExclusiveFile::still_named() const {
   struct stat info {};

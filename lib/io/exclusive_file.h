@@ -59,10 +59,12 @@ class ExclusiveFile {
   Result<> sync() const;
   // Makes the name of a new file durable.
   Result<> sync_parent() const;
-  // Removes the name again; for a creation that failed later on.
-  void unlink() const;
+  // Removes the name.
+  Result<> unlink() const;
   // Whether the path still names what is open here.
   bool still_named() const;
+  // A sentence that says what is wrong with it.
+  Error error(Errc code, const std::string& what) const;
 
  private:
   static Result<ExclusiveFile> open(const std::string& path, const std::string& role, int access,
@@ -71,7 +73,6 @@ class ExclusiveFile {
   static Result<ExclusiveFile> adopt(int fd, const std::string& path, const std::string& role,
                                      mode_t kind, std::chrono::milliseconds patience);
   Result<> lock(std::chrono::milliseconds patience);
-  Error error(Errc code, const std::string& what) const;
 
   int fd_ = -1;
   std::string path_;

@@ -172,17 +172,31 @@ Task<Result<>> FileDevice::write_zeroes(Extent extent) {
   co_return Result<>{};
 }
 
-Result<> FileDevice::grow(std::uint64_t size) {
+Result<> FileDevice::lengthen(std::uint64_t size) {
   if (file_.block_device()) {
-    if (file_.size() >= size) return {};
-    return fail(Errc::refused, file_.path() + ": has only " + std::to_string(file_.size()) +
-                                   " bytes, " + std::to_string(size) + " are needed");
+    if (file_.size() >= size) {
+      size_ = std::max(size_.load(), size);  // It may have become larger since it was opened.
+      return {};
+    }
+    return fail(file_.error(Errc::refused, "has only " + std::to_string(file_.size()) + " bytes, " +
+                                               std::to_string(size) + " are needed"));
   }
   if (file_.size() < size) {
     if (auto resized = file_.resize(size); !resized) return resized;
   }
-  size_ = std::max(size_, size);
+  size_ = std::max(size_.load(), size);
+  return {};
+}
+
+Result<> FileDevice::grow(std::uint64_t size) {
+  if (auto longer = lengthen(size); !longer) return longer;
   return file_.reserve(size);
+}
+
+Result<> FileDevice::cut(std::uint64_t size) {
+  if (file_.block_device() || file_.size() <= size) return {};
+  size_ = std::min(size_.load(), size);
+  return file_.resize(size);
 }
 
 void FileDevice::drop_page_cache() const {

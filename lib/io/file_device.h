@@ -6,6 +6,7 @@
 // bounced).
 #pragma once
 
+#include <atomic>
 #include <memory>
 
 #include "io/block_device.h"
@@ -30,9 +31,13 @@ class FileDevice final : public BlockDevice {
   Task<Result<>> flush() override;
   Task<Result<>> zero(Extent extent, bool deallocate) override;
   Task<Result<>> discard(Extent extent) override;
-  // Makes the device at least that long and its space reserved: a later write meets no ENOSPC. A
-  // block device can only be refused. Thread: any.
+  // Makes the device at least that long. A block device can only be refused. Thread: any but the
+  // reactor, for which this may wait.
+  Result<> lengthen(std::uint64_t size);
+  // The same, and its space is reserved: a later write meets no ENOSPC.
   Result<> grow(std::uint64_t size);
+  // Takes back what these two added to a file that had `size` bytes before. The same threads.
+  Result<> cut(std::uint64_t size);
   // Others that open the block device see what was written O_DIRECT.
   void drop_page_cache() const;
 
@@ -51,7 +56,7 @@ class FileDevice final : public BlockDevice {
   Reactor& reactor_;
   BufferPool& pool_;
   ExclusiveFile file_;
-  std::uint64_t size_;
+  std::atomic<std::uint64_t> size_;
   std::uint32_t sector_size_ = 512;
   bool direct_ = false;
   bool can_punch_ = true;

@@ -35,8 +35,9 @@ Result<Start> decide(const Superblock& superblock, const HostIds& ids) {
 }
 
 Result<std::unique_ptr<LiveMap>> adopt(const Superblock& superblock, const std::string& dir,
-                                       std::size_t pages) {
-  auto live = LiveMap::adopt(dir, superblock.uuid, superblock.attach_id, pages);
+                                       std::uint64_t blocks) {
+  auto live = LiveMap::adopt(dir, superblock.uuid, superblock.attach_id, blocks,
+                             superblock.state_of_new_blocks());
   if (live || live.error().code == make_error_code(Errc::live_map_full)) return live;
   return fail(Errc::refused,
               fmt::format("{}: it was in use in this boot and was not detached cleanly, and its "
@@ -59,7 +60,8 @@ Result<> fill(LiveMap& live, std::size_t page, const PageWords& words) {
 
 // A process that died in the middle of a change leaves pages mixed that are not.
 void collapse(LiveMap& live, const Geometry& geometry) {
-  for (std::size_t page = 0; page < live.pages(); ++page) {
+  const std::size_t pages = pages_for(geometry.size_bytes());
+  for (std::size_t page = 0; page < pages; ++page) {
     if (live.kind(page) != PageKind::mixed) continue;
     const PageContent content = copy_of(live, page, blocks_in_page(geometry, page));
     if (content.kind != PageKind::mixed) live.set_kind(page, content.kind);
@@ -67,8 +69,8 @@ void collapse(LiveMap& live, const Geometry& geometry) {
 }
 
 // `copied` becomes `destination` where it is; to be committed some time.
-void forget_marks(LiveMap& live, DurablePages& durable) {
-  for (std::size_t page = 0; page < live.pages(); ++page) {
+void forget_marks(LiveMap& live, std::size_t pages, DurablePages& durable) {
+  for (std::size_t page = 0; page < pages; ++page) {
     if (live.kind(page) == PageKind::copied) {
       durable.keep(page);
       live.set_kind(page, PageKind::destination);
@@ -83,8 +85,9 @@ void forget_marks(LiveMap& live, DurablePages& durable) {
 }
 
 // The uniform pages, of which load() does not tell.
-void take_uniform(const PageTable& table, Start start, LiveMap& live, DurablePages& durable) {
-  for (std::size_t page = 0; page < live.pages(); ++page) {
+void take_uniform(const PageTable& table, std::size_t pages, Start start, LiveMap& live,
+                  DurablePages& durable) {
+  for (std::size_t page = 0; page < pages; ++page) {
     const PageKind kind = table.kind(page);
     if (kind == PageKind::mixed) continue;
     if (start == Start::adopt) {
@@ -122,8 +125,9 @@ Task<Result<std::unique_ptr<MetadataStore>>> MetadataStore::attach(BlockDevice& 
   if (auto outcome = co_await flush_units(device); !outcome) co_return fail(outcome.error());
 
   const Id next = random_id();
-  auto live = *start == Start::adopt ? adopt(superblock, live_dir, pages)
-                                     : LiveMap::create(live_dir, superblock.uuid, next, pages);
+  auto live = *start == Start::adopt
+                  ? adopt(superblock, live_dir, geometry.blocks())
+                  : LiveMap::create(live_dir, superblock.uuid, next, geometry.blocks());
   if (!live) co_return fail(live.error());
   LiveMap& map = **live;
   if (*start == Start::adopt) collapse(map, geometry);
@@ -145,9 +149,9 @@ Task<Result<std::unique_ptr<MetadataStore>>> MetadataStore::attach(BlockDevice& 
     if (*start != Start::adopt) map.remove();
     co_return fail(sound.error());
   }
-  take_uniform(*table, *start, map, durable);
+  take_uniform(*table, pages, *start, map, durable);
   if (*start == Start::power_loss) {
-    forget_marks(map, durable);
+    forget_marks(map, pages, durable);
     collapse(map, geometry);
   }
 

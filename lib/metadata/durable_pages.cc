@@ -58,6 +58,22 @@ void DurablePages::mark_written(BlockRange blocks, BlockState state) {
   }
 }
 
+PageContent DurablePages::durable(std::size_t page) const {
+  const auto it = pages_.find(page);
+  if (it != pages_.end()) return copy_of(it->second.durable);
+  return copy_of(live_, page, blocks_in_page(geometry_, page));
+}
+
+void DurablePages::grow(Geometry larger, BlockState state) {
+  const std::size_t last = StateMap::pages_of({0, geometry_.blocks()}).count - 1;
+  const std::size_t before = blocks_in_page(geometry_, last);
+  geometry_ = larger;
+  const auto it = pages_.find(last);
+  if (it == pages_.end()) return;
+  assert(!it->second.frozen);
+  extend(it->second.durable, before, blocks_in_page(geometry_, last), state);
+}
+
 std::vector<FrozenPage> DurablePages::freeze() {
   std::vector<FrozenPage> frozen;
   for (auto it = pages_.begin(); it != pages_.end();) {

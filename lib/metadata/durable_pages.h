@@ -38,6 +38,11 @@ class DurablePages {
   bool must_commit() const { return urgent_ > 0; }
   bool dirty() const { return !pages_.empty(); }
 
+  // What is durable of a page.
+  PageContent durable(std::size_t page) const;
+  // The disk is larger now, durably and live; the new blocks have `state`. Not during a commit.
+  void grow(Geometry larger, BlockState state);
+
   // Copies of all that is not durable, ascending; only one freeze at a time.
   std::vector<FrozenPage> freeze();
   // These are durable now.

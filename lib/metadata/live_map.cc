@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cassert>
 #include <cerrno>
 #include <cstring>
 
@@ -23,7 +24,7 @@ struct LiveMap::Header {
   Id uuid;
   std::array<Id, 2> attach_ids;
   std::uint64_t pages;
-  std::uint64_t base;
+  std::uint64_t blocks;
   std::array<std::byte, 1968> reserved1;
   std::array<Caw, kCaws> caws;
 };
@@ -31,7 +32,26 @@ struct LiveMap::Header {
 namespace {
 
 constexpr std::array<char, 8> kLiveMagic{'t', 'c', 'm', 'u', 'l', 'i', 'v', 'e'};
-constexpr std::uint32_t kLiveVersion = 2;
+constexpr std::uint32_t kLiveVersion = 3;
+
+constexpr std::size_t kKindsInUnit = kUnitBytes;
+
+std::size_t pages_of(std::uint64_t blocks) {
+  return Geometry::divide_up(blocks, StatePages::kBlocksPerPage);
+}
+
+// Of the unit with the kind of this page and of its neighbours.
+std::size_t kinds_at(std::size_t page) {
+  return kUnitBytes + page / kKindsInUnit * (kKindsInUnit + 1) * kUnitBytes;
+}
+
+std::size_t slot_at(std::size_t page) {
+  return kinds_at(page) + (1 + page % kKindsInUnit) * kUnitBytes;
+}
+
+std::size_t file_bytes(std::size_t pages) {
+  return (1 + Geometry::divide_up(pages, kKindsInUnit) + pages) * kUnitBytes;
+}
 
 template <class T>
 void publish(T& place, T value) {
@@ -63,49 +83,52 @@ std::string LiveMap::path_of(const std::string& dir, const Id& uuid) {
   return dir + "/" + id_text(uuid) + ".live";
 }
 
-std::size_t LiveMap::base_of(std::size_t pages) {
-  return kUnitBytes + Geometry::divide_up(pages, kUnitBytes) * kUnitBytes;
-}
-
 LiveMap::Header& LiveMap::header() const { return *reinterpret_cast<Header*>(memory_); }
 
 std::uint8_t& LiveMap::kind_byte(std::size_t page) const {
-  return reinterpret_cast<std::uint8_t&>(memory_[kUnitBytes + page]);
+  return reinterpret_cast<std::uint8_t&>(memory_[kinds_at(page) + page % kKindsInUnit]);
 }
 
 LiveMap::~LiveMap() {
-  if (memory_) munmap(memory_, base_of(pages_) + pages_ * kPageBytes);
+  if (memory_) munmap(memory_, file_bytes(pages_));
   close(fd_);
 }
 
-Result<> LiveMap::map() {
-  void* memory = mmap(nullptr, base_of(pages_) + pages_ * kPageBytes, PROT_READ | PROT_WRITE,
-                      MAP_SHARED, fd_, 0);
+Result<> LiveMap::stretch(std::size_t pages) {
+  struct stat file {};
+  if (fstat(fd_, &file) != 0) return failed(Errc::unavailable, path_, "looked at");
+  const auto bytes = static_cast<off_t>(file_bytes(pages));
+  bool given = file.st_size >= bytes || ftruncate(fd_, bytes) == 0;
+  for (std::size_t page = 0; given && page < pages; page += kKindsInUnit) {
+    given = allocate_range(fd_, kinds_at(page), kUnitBytes);
+  }
+  given = given && allocate_range(fd_, 0, kUnitBytes);
+  if (!given) return failed(Errc::unavailable, path_, "given memory");
+  void* const memory =
+      memory_ ? mremap(memory_, file_bytes(pages_), file_bytes(pages), MREMAP_MAYMOVE)
+              : mmap(nullptr, file_bytes(pages), PROT_READ | PROT_WRITE, MAP_SHARED, fd_, 0);
   if (memory == MAP_FAILED) return failed(Errc::unavailable, path_, "mapped");
   memory_ = static_cast<std::byte*>(memory);
+  pages_ = pages;
   return {};
 }
 
-Result<> LiveMap::fill_header(const Id& uuid, const Id& attach_id) {
+Result<> LiveMap::fill_header(const Id& uuid, const Id& attach_id, std::uint64_t blocks) {
   static_assert(sizeof(Header) == kUnitBytes && offsetof(Header, attach_ids) == 32 &&
                 offsetof(Header, pages) == 64 && offsetof(Header, caws) == 2048);
-  const std::size_t size = base_of(pages_) + pages_ * kPageBytes;
-  if (ftruncate(fd_, static_cast<off_t>(size)) != 0 || !allocate_range(fd_, 0, base_of(pages_))) {
-    return failed(Errc::unavailable, path_, "given memory");
-  }
-  if (const auto mapped = map(); !mapped) return mapped;
+  if (const auto mapped = stretch(pages_of(blocks)); !mapped) return mapped;
   Header& head = header();
   head.magic = kLiveMagic;
   head.version = kLiveVersion;
   head.uuid = uuid;
   head.attach_ids = {attach_id, attach_id};
   head.pages = pages_;
-  head.base = base_of(pages_);
+  head.blocks = blocks;
   return {};
 }
 
 Result<std::unique_ptr<LiveMap>> LiveMap::create(const std::string& dir, const Id& uuid,
-                                                 const Id& attach_id, std::size_t pages) {
+                                                 const Id& attach_id, std::uint64_t blocks) {
   const std::string path = path_of(dir, uuid);
   const std::string temporary = path + ".new";
   if (unlink(temporary.c_str()) != 0 && errno != ENOENT) {
@@ -113,8 +136,8 @@ Result<std::unique_ptr<LiveMap>> LiveMap::create(const std::string& dir, const I
   }
   const int fd = open(temporary.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
   if (fd < 0) return failed(Errc::unavailable, temporary, "created");
-  std::unique_ptr<LiveMap> live(new LiveMap(path, fd, pages));
-  auto outcome = live->fill_header(uuid, attach_id);
+  std::unique_ptr<LiveMap> live(new LiveMap(path, fd));
+  auto outcome = live->fill_header(uuid, attach_id, blocks);
   if (outcome && rename(temporary.c_str(), path.c_str()) != 0) {
     outcome = failed(Errc::unavailable, path, "put in place");
   }
@@ -124,13 +147,16 @@ Result<std::unique_ptr<LiveMap>> LiveMap::create(const std::string& dir, const I
 }
 
 Result<std::unique_ptr<LiveMap>> LiveMap::adopt(const std::string& dir, const Id& uuid,
-                                                const Id& attach_id, std::size_t pages) {
+                                                const Id& attach_id, std::uint64_t blocks,
+                                                BlockState beyond) {
   const std::string path = path_of(dir, uuid);
   const int fd = open(path.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW);
   if (fd < 0) return failed(Errc::unavailable, path, "opened");
-  std::unique_ptr<LiveMap> live(new LiveMap(path, fd, pages));
-  if (const auto sound = live->check_header(uuid, attach_id); !sound) return fail(sound.error());
-  if (const auto sound = live->check_pages(); !sound) return fail(sound.error());
+  std::unique_ptr<LiveMap> live(new LiveMap(path, fd));
+  auto sound = live->check_header(uuid, attach_id, blocks);
+  if (sound) sound = live->check_pages();
+  if (sound) sound = live->catch_up(blocks, beyond);
+  if (!sound) return fail(sound.error());
   live->read_caws();
   return live;
 }
@@ -146,22 +172,22 @@ bool LiveMap::is_left(const std::string& dir, const Id& uuid, const Id& attach_i
              head.attach_ids.end();
 }
 
-Result<> LiveMap::check_header(const Id& uuid, const Id& attach_id) {
+Result<> LiveMap::check_header(const Id& uuid, const Id& attach_id, std::uint64_t blocks) {
   struct stat file {};
   if (fstat(fd_, &file) != 0) return failed(Errc::unavailable, path_, "looked at");
-  const std::size_t size = base_of(pages_) + pages_ * kPageBytes;
+  Header found{};
   if (!S_ISREG(file.st_mode) || file.st_uid != geteuid() ||
-      file.st_size != static_cast<off_t>(size)) {
-    return fail(Errc::damaged,
-                fmt::format("{}: not a live map of {} bytes owned by this user", path_, size));
+      pread(fd_, &found, sizeof found, 0) != sizeof found) {
+    return fail(Errc::damaged, fmt::format("{}: not a live map owned by this user", path_));
   }
-  if (!allocate_range(fd_, 0, base_of(pages_))) return failed(Errc::unavailable, path_, "read");
-  if (const auto mapped = map(); !mapped) return mapped;
-  Header& head = header();
-  if (head.magic != kLiveMagic || head.version != kLiveVersion || head.pages != pages_ ||
-      head.base != base_of(pages_)) {
+  const std::size_t most = static_cast<std::size_t>(file.st_size) / kUnitBytes;
+  if (found.magic != kLiveMagic || found.version != kLiveVersion || found.blocks == 0 ||
+      found.blocks > blocks || found.pages < pages_of(found.blocks) || found.pages > most ||
+      file_bytes(found.pages) > static_cast<std::size_t>(file.st_size)) {
     return fail(Errc::damaged, fmt::format("{}: its header is not that of this live map", path_));
   }
+  if (const auto mapped = stretch(found.pages); !mapped) return mapped;
+  Header& head = header();
   if (head.uuid != uuid || std::find(head.attach_ids.begin(), head.attach_ids.end(), attach_id) ==
                                head.attach_ids.end()) {
     return fail(Errc::foreign,
@@ -181,7 +207,7 @@ Result<> LiveMap::check_pages() {
       idle_.insert(idle_.end(), page);
       continue;
     }
-    if (!allocate_range(fd_, base_of(pages_) + page * kPageBytes, kPageBytes)) {
+    if (!allocate_range(fd_, slot_at(page), kPageBytes)) {
       return failed(Errc::unavailable, path_, "read");
     }
   }
@@ -194,14 +220,14 @@ PageKind LiveMap::kind(std::size_t page) const {
 }
 
 StatePages::Words LiveMap::words(std::size_t page) {
-  std::byte* slot = memory_ + base_of(pages_) + page * kPageBytes;
+  std::byte* const slot = memory_ + slot_at(page);
   return Words(reinterpret_cast<std::uint64_t*>(slot), kWordsPerPage);
 }
 
 // To a page that is not mixed.
 bool LiveMap::give_memory(std::size_t page) {
   if (idle_.contains(page)) return true;
-  if (!allocate_range(fd_, base_of(pages_) + page * kPageBytes, kPageBytes)) return false;
+  if (!allocate_range(fd_, slot_at(page), kPageBytes)) return false;
   idle_.insert(page);
   return true;
 }
@@ -244,15 +270,64 @@ void LiveMap::reclaim() {
     }
     const std::size_t first = *it;
     std::size_t end = first;
-    while (it != idle_.end() && *it == end && !kept(end)) {
+    do {  // Slots that lie behind each other.
       it = idle_.erase(it);
       ++end;
-    }
+    } while (it != idle_.end() && *it == end && end % kKindsInUnit != 0 && !kept(end));
     // If this fails, the memory stays allocated, which is harmless.
-    fallocate(fd_, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-              static_cast<off_t>(base_of(pages_) + first * kPageBytes),
+    fallocate(fd_, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(slot_at(first)),
               static_cast<off_t>((end - first) * kPageBytes));
   }
+}
+
+std::uint64_t LiveMap::blocks() const { return observe(header().blocks); }
+
+Result<> LiveMap::lengthen(std::uint64_t blocks) {
+  const std::size_t pages = pages_of(blocks);
+  if (pages <= pages_) return {};
+  if (auto stretched = stretch(pages); !stretched) return stretched;
+  publish(header().pages, std::uint64_t{pages});
+  return {};
+}
+
+void LiveMap::grow(std::uint64_t blocks, BlockState state) {
+  const std::uint64_t before = this->blocks();
+  // Where a page ends nothing of the next one has a meaning yet.
+  if (before % kBlocksPerPage != 0) {
+    grow_page(before / kBlocksPerPage, before % kBlocksPerPage, state);
+  }
+  for (std::size_t page = pages_of(before); page < pages_of(blocks); ++page) {
+    set_kind(page, uniform(state));
+  }
+  publish(header().blocks, blocks);
+}
+
+// All places from the first one on; those behind the end of the disk mean nothing.
+void LiveMap::grow_page(std::size_t page, std::size_t first, BlockState state) {
+  const PageKind before = kind(page);
+  if (before == uniform(state)) return;
+  if (before != PageKind::mixed) {
+    const bool given = allocate(page, repeated(state_of(before)));
+    assert(given && "the room was reserved");
+    (void)given;
+  }
+  for (std::size_t word = first / kBlocksPerWord; word < kWordsPerPage; ++word) {
+    std::uint64_t& place = words(page)[word];
+    const std::size_t kept = first > word * kBlocksPerWord ? first - word * kBlocksPerWord : 0;
+    const std::uint64_t mask = (std::uint64_t{1} << 2 * kept) - 1;
+    publish(place, (observe(place) & mask) | (repeated(state) & ~mask));
+  }
+  if (before != PageKind::mixed) set_kind(page, PageKind::mixed);
+}
+
+Result<> LiveMap::catch_up(std::uint64_t blocks, BlockState beyond) {
+  if (this->blocks() == blocks) return {};
+  if (auto longer = lengthen(blocks); !longer) return longer;
+  const std::size_t last = pages_of(this->blocks()) - 1;
+  if (!reserve(last)) return failed(Errc::unavailable, path_, "given memory");
+  grow(blocks, beyond);
+  release(last);
+  return {};
 }
 
 void LiveMap::propose_id(const Id& next) { header().attach_ids[1] = next; }

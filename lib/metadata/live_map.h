@@ -1,10 +1,14 @@
 // The live map: the states of all blocks, and the last COMPARE AND WRITEs, in a shared mapping of
 // a file on tmpfs. It survives the death of the process, not of the machine (I13).
 //
-//   unit 0      header: magic, version, needs_check, clone, two attach ids, pages, COMPARE AND
-//               WRITE memory
-//   units 1..   one byte for the kind of each page
-//   then        a slot of 4 KiB for each page; only those of mixed pages take memory
+//   unit 0      header: magic, version, needs_check, clone, two attach ids, pages, blocks, COMPARE
+//               AND WRITE memory
+//   then, for each 4096 pages:
+//     a unit    one byte for the kind of each of them
+//     then      a slot of 4 KiB for each of them; only those of mixed pages take memory
+//
+// So a disk can grow and nothing has to move: the file is lengthened first, and when the larger
+// size is durable, the states of the new blocks are set and published with the number of blocks.
 //
 // Between any two instructions the file is valid: a page is allocated and filled before one store
 // publishes it as mixed, and published as uniform before its memory goes. Memory is allocated
@@ -13,7 +17,8 @@
 // Slots of pages that became uniform stay allocated until reclaim(): another thread may be
 // looking at a word of one at that moment. Reserved ones stay longer.
 //
-// Thread: one writer; kind() and words() of mixed pages may be read by any thread.
+// Thread: one writer; kind() and words() of mixed pages may be read by any thread that does not meet
+// lengthen(), which may move them.
 #pragma once
 
 #include <map>
@@ -34,11 +39,14 @@ class LiveMap final : public StatePages {
 
   // A new one, all `origin`; replaces a left-over file of that name.
   static Result<std::unique_ptr<LiveMap>> create(const std::string& dir, const Id& uuid,
-                                                 const Id& attach_id, std::size_t pages);
+                                                 const Id& attach_id, std::uint64_t blocks);
   // The one that an earlier process left; it must be of this clone, carry this attach id as one of
-  // its two, and be sound. Errc::unavailable when there is none, Errc::foreign, Errc::damaged.
+  // its two, and be sound. Blocks it does not speak of, because that process died while the disk
+  // was grown, get the state `beyond`. Errc::unavailable when there is none, Errc::foreign,
+  // Errc::damaged, Errc::live_map_full.
   static Result<std::unique_ptr<LiveMap>> adopt(const std::string& dir, const Id& uuid,
-                                                const Id& attach_id, std::size_t pages);
+                                                const Id& attach_id, std::uint64_t blocks,
+                                                BlockState beyond);
   // Whether adopt() would find one of that clone and attachment; looks at the header alone and
   // changes nothing.
   static bool is_left(const std::string& dir, const Id& uuid, const Id& attach_id);
@@ -55,6 +63,15 @@ class LiveMap final : public StatePages {
   void set_kind(std::size_t page, PageKind kind) override;
   // Gives the memory of pages that are not mixed any more back.
   void reclaim();
+
+  // Blocks whose states are kept here.
+  std::uint64_t blocks() const;
+  // Makes the file long enough for the states of a larger disk; nothing else changes.
+  // Errc::live_map_full.
+  Result<> lengthen(std::uint64_t blocks);
+  // The disk has so many blocks now; the new ones have `state`. The file is long enough, and the
+  // last page that there was has room (reserve()).
+  void grow(std::uint64_t blocks, BlockState state);
 
   // Adoption, step by step: the next id beside the one that the superblock has; the superblock
   // with the next id made durable; the next id alone.
@@ -91,12 +108,13 @@ class LiveMap final : public StatePages {
   };
   static constexpr std::size_t kCaws = 64;
 
-  LiveMap(std::string path, int fd, std::size_t pages)
-      : path_(std::move(path)), fd_(fd), pages_(pages) {}
-  static std::size_t base_of(std::size_t pages);
-  Result<> map();
-  Result<> fill_header(const Id& uuid, const Id& attach_id);
-  Result<> check_header(const Id& uuid, const Id& attach_id);
+  LiveMap(std::string path, int fd) : path_(std::move(path)), fd_(fd) {}
+  // For that many pages: the file is long enough, its kinds have memory, all of it is mapped.
+  Result<> stretch(std::size_t pages);
+  Result<> fill_header(const Id& uuid, const Id& attach_id, std::uint64_t blocks);
+  Result<> check_header(const Id& uuid, const Id& attach_id, std::uint64_t blocks);
+  Result<> catch_up(std::uint64_t blocks, BlockState beyond);
+  void grow_page(std::size_t page, std::size_t first, BlockState state);
   Result<> check_pages();
   void read_caws();
   Header& header() const;
@@ -105,7 +123,7 @@ class LiveMap final : public StatePages {
 
   std::string path_;
   int fd_;
-  std::size_t pages_;
+  std::size_t pages_ = 0;
   std::byte* memory_ = nullptr;
   std::set<std::size_t> idle_;                // Not mixed, but with memory.
   std::map<std::size_t, unsigned> reserved_;  // How often.

@@ -13,9 +13,9 @@
 // A failure is final: the in-core states and the live map stay, every further commit is refused
 // until clear_needs_check() (I10).
 //
-// Thread: one scheduler. The tasks must not overlap: commit, set_needs_check, clear_needs_check,
-// set_complete and detach are serialised by the caller. Everything else may be called meanwhile.
-// Ownership: the metadata device outlives the store.
+// Thread: one scheduler. The tasks must not overlap: commit, grow, set_needs_check,
+// clear_needs_check, set_complete and detach are serialised by the caller. Everything else may be
+// called meanwhile. Ownership: the metadata device outlives the store.
 #pragma once
 
 #include <memory>
@@ -75,6 +75,15 @@ class MetadataStore {
   // Everything set before the call is durable when it ends well, and so is every write to the
   // destination that had ended. With nothing dirty it is just the destination's flush.
   Task<Result<>> commit(BlockDevice& destination);
+
+  // Growing the disk (growth.cc). First memory for the states of the larger one, to be kept until
+  // grow() has ended. Errc::live_map_full, Errc::no_space: the device has not the units for it.
+  Result<StateRoom> make_room_to_grow(std::uint64_t size_bytes);
+  // A commit, and then the larger size with state_of_new_blocks() in one superblock step. The last
+  // block there was, when it was a short one, is not the origin's, and its bytes past the old end
+  // are zeroes on the destination. An error is that of a commit; after any crash the size is the
+  // old or the new one.
+  Task<Result<>> grow(BlockDevice& destination, std::uint64_t size_bytes);
 
   // Also stops commits when it cannot be written; the next process learns of it either way, if the
   // machine stays up.

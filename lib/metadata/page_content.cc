@@ -35,6 +35,24 @@ std::size_t blocks_in_page(const Geometry& geometry, std::size_t page) {
                                  geometry.blocks() - page * StatePages::kBlocksPerPage);
 }
 
+PageContent copy_of(const PageContent& content) {
+  return {content.kind, content.words ? std::make_unique<PageWords>(*content.words) : nullptr};
+}
+
+void extend(PageContent& content, std::size_t first, std::size_t end, BlockState state) {
+  if (first >= end || (!content.words && content.kind == uniform(state))) return;
+  if (!content.words) {
+    content.words = std::make_unique<PageWords>();
+    for (std::size_t i = 0; i * kPerWord < first; ++i) {
+      (*content.words)[i] = repeated(state_of(content.kind)) & mask_of(i, 0, first);
+    }
+    content.kind = PageKind::mixed;
+  }
+  for (std::size_t i = first / kPerWord; i * kPerWord < end; ++i) {
+    (*content.words)[i] |= repeated(state) & mask_of(i, first, end);
+  }
+}
+
 PageContent copy_of(StatePages& pages, std::size_t page, std::size_t blocks) {
   PageContent content{pages.kind(page), nullptr};
   if (content.kind != PageKind::mixed) return content;

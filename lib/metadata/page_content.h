@@ -25,6 +25,10 @@ struct FrozenPage {
 // Blocks of the disk that a page describes; fewer on the last one.
 std::size_t blocks_in_page(const Geometry& geometry, std::size_t page);
 
+PageContent copy_of(const PageContent& content);
+// Places from `first` on to `end`, which had none, have `state` now.
+void extend(PageContent& content, std::size_t first, std::size_t end, BlockState state);
+
 // `blocks` is blocks_in_page() below.
 PageContent copy_of(StatePages& pages, std::size_t page, std::size_t blocks);
 bool same(StatePages& pages, std::size_t page, const PageContent& content, std::size_t blocks);

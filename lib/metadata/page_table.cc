@@ -12,6 +12,18 @@ PageTable::PageTable(const Superblock& superblock)
   }
 }
 
+PageTable PageTable::grown(const Superblock& larger, PageKind kind) const {
+  PageTable table(larger);
+  table.pool_ = pool_.extended(larger.units);
+  for (std::size_t level = 0; level < table.levels_.size(); ++level) {
+    Level& refs = table.levels_[level];
+    std::fill(refs.begin(), refs.end(), PageRef::uniform(kind));
+    if (level < levels_.size())
+      std::copy(levels_[level].begin(), levels_[level].end(), refs.begin());
+  }
+  return table;
+}
+
 // What this page adds to a step, given the nodes that the page before it had changed already.
 std::uint64_t PageTable::units_needed(const FrozenPage& page,
                                       std::span<const std::size_t> last) const {

@@ -51,6 +51,11 @@ class PageTable {
   static Task<Result<PageTable>> load(BlockDevice& device, const Superblock& superblock,
                                       TreeVisitor& visitor);
 
+  // The table of the same clone with a larger disk: `larger` has its size, units and depth, the new
+  // pages are `kind`. Nothing of it is on the device before a step has planned the last page that
+  // the disk has now, whose nodes get more references, and its superblock is durable.
+  PageTable grown(const Superblock& larger, PageKind kind) const;
+
   PageKind kind(std::size_t page) const { return levels_[0][page].kind(); }
   std::uint64_t used_units() const { return pool_.used(); }
 

@@ -78,12 +78,16 @@ Result<Superblock> check_device(Superblock superblock, const BlockDevice& device
 }
 
 Result<Superblock> newer_of(const Superblock& a, const Superblock& b) {
-  if (a.uuid != b.uuid || a.size_bytes != b.size_bytes || a.units != b.units) {
+  const Superblock& newer = a.sequence > b.sequence ? a : b;
+  const Superblock& older = a.sequence > b.sequence ? b : a;
+  // A disk may have been grown in between; it never shrinks.
+  if (newer.uuid != older.uuid || newer.size_bytes < older.size_bytes ||
+      newer.units < older.units) {
     return fail(Errc::damaged,
                 "metadata: the two superblock slots belong to different clones: restore the "
                 "metadata from a dump or a backup");
   }
-  return a.sequence > b.sequence ? a : b;
+  return newer;
 }
 
 Result<Superblock> choose(const Head& head, const Slots& slots, const BlockDevice& device) {

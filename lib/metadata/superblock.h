@@ -62,6 +62,11 @@ struct Superblock {
   std::string destination_identity;
 
   std::array<PageRef, kRootRefs> roots{};
+
+  // Of the blocks that growing adds: nobody has written there.
+  BlockState state_of_new_blocks() const {
+    return complete ? BlockState::destination : BlockState::zero;
+  }
 };
 
 // What lies in a superblock slot: zeroes, something else, ours with a wrong checksum, ours.

@@ -10,6 +10,15 @@ UnitPool::UnitPool(std::uint64_t first, std::uint64_t end)
   for (std::uint64_t unit = first; unit < end; ++unit) give(unit);
 }
 
+UnitPool UnitPool::extended(std::uint64_t end) const {
+  assert(end >= end_);
+  UnitPool larger(first_, end);
+  for (std::uint64_t unit = first_; unit < end_; ++unit) {
+    if (!is_free(unit)) larger.take(unit);
+  }
+  return larger;
+}
+
 std::uint64_t UnitPool::take() {
   assert(free_ > 0);
   std::uint64_t word = next_ / 64;

@@ -11,6 +11,9 @@ class UnitPool {
   // All of [first, end) is free.
   UnitPool(std::uint64_t first, std::uint64_t end);
 
+  // The same with units up to `end`; those that are added are free.
+  UnitPool extended(std::uint64_t end) const;
+
   std::uint64_t free() const { return free_; }
   std::uint64_t used() const { return end_ - first_ - free_; }
   // The next free unit, going round so that writes are mostly sequential; there must be one.

@@ -319,6 +319,12 @@ void NbdConnection::break_off(std::string why) {
 void NbdConnection::note_failure(const char* text) {
   if (!failure_.empty()) return;
   failure_ = text ? without_function(text) : "the connection broke";
+  // GnuTLS knows more, but libnbd passes on no more than this.
+  if (failure_.find("certificate verification") != std::string::npos) {
+    failure_ =
+        "the server's certificate is not believed: it has expired, or names another host, or is "
+        "not of the authority in ca-cert.pem";
+  }
 }
 
 Error NbdConnection::lost_error() const {

@@ -7,13 +7,16 @@
 
 #include "core/config_value.h"
 #include "origin/file_origin.h"
+#include "origin/http_origin.h"
+#include "origin/iscsi_origin.h"
 #include "origin/nbd_origin.h"
 #include "origin/origin_name.h"
 
 namespace clonedev {
 namespace {
 
-constexpr const char* kKinds = "an absolute path, file:PATH, nbd://, nbds:// or nbd+unix://";
+constexpr const char* kKinds =
+    "an absolute path, file:PATH, nbd://, nbds://, nbd+unix://, http://, https:// or iscsi://";
 
 std::string_view scheme_of(std::string_view spec) {
   const std::size_t colon = spec.find(':');
@@ -38,6 +41,28 @@ Result<OriginFactory> nbd_factory(std::string_view spec, Reactor& reactor,
   };
 }
 
+Result<OriginFactory> iscsi_factory(std::string_view spec, Reactor& reactor,
+                                    OriginSettings settings) {
+  return [&reactor, settings, url = std::string(spec)] {
+    return std::make_unique<IscsiOrigin>(reactor, url, settings.timeout, settings.connections);
+  };
+}
+
+Result<OriginFactory> http_factory(std::string_view spec, Reactor& reactor,
+                                   const OriginSettings& settings) {
+  auto target = HttpTarget::parse(spec);
+  if (!target) {
+    return fail(Errc::bad_config,
+                fmt::format("origin {}: {}", origin_name(spec), target.error().context));
+  }
+  target->token = settings.token;
+  target->ca_file = settings.ca_file;
+  return [&reactor, patience = settings.timeout, rest = std::make_shared<HttpRest>(),
+          shared = std::make_shared<const HttpTarget>(std::move(*target))] {
+    return std::make_unique<HttpOrigin>(reactor, shared, patience, rest);
+  };
+}
+
 }  // namespace
 
 Result<OriginFactory> origin_factory(std::string_view spec, Reactor& reactor,
@@ -47,6 +72,11 @@ Result<OriginFactory> origin_factory(std::string_view spec, Reactor& reactor,
   const bool nbd = scheme == "nbd" || scheme == "nbds" || scheme == "nbd+unix";
   if (nbd && spec.substr(scheme.size()).starts_with("://")) {
     return nbd_factory(spec, reactor, settings);
+  }
+  if (spec.starts_with("iscsi://")) return iscsi_factory(spec, reactor, settings);
+  const bool http = scheme == "http" || scheme == "https";
+  if (http && spec.substr(scheme.size()).starts_with("://")) {
+    return http_factory(spec, reactor, settings);
   }
   return fail(Errc::bad_config, fmt::format("origin {}: '{}:' is no kind of origin: give {}",
                                             origin_name(spec), scheme, kKinds));

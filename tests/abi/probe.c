@@ -135,16 +135,11 @@ static void functions(void) {
   FUNCTION(tcmu_dev_get_uio_name, const char* (*)(Dev*));
   FUNCTION(tcmu_dev_get_cfgstring, char* (*)(Dev*));
   FUNCTION(tcmu_dev_get_num_lbas, uint64_t(*)(Dev*));
+  FUNCTION(tcmu_dev_set_num_lbas, void (*)(Dev*, uint64_t));
   FUNCTION(tcmu_dev_get_block_size, uint32_t(*)(Dev*));
   FUNCTION(tcmu_dev_set_max_xfer_len, void (*)(Dev*, uint32_t));
   FUNCTION(tcmu_dev_get_max_xfer_len, uint32_t(*)(Dev*));
-  FUNCTION(tcmu_dev_set_opt_xcopy_rw_len, void (*)(Dev*, uint32_t));
-  FUNCTION(tcmu_dev_set_max_unmap_len, void (*)(Dev*, uint32_t));
-  FUNCTION(tcmu_dev_set_opt_unmap_gran, void (*)(Dev*, uint32_t, bool));
-  FUNCTION(tcmu_dev_set_unmap_gran_align, void (*)(Dev*, uint32_t));
   FUNCTION(tcmu_dev_set_write_cache_enabled, void (*)(Dev*, bool));
-  FUNCTION(tcmu_dev_set_solid_state_media, void (*)(Dev*, bool));
-  FUNCTION(tcmu_dev_set_unmap_enabled, void (*)(Dev*, bool));
   FUNCTION(tcmu_cfgfs_dev_get_wwn, char* (*)(Dev*));
   FUNCTION(tcmu_err_message, void (*)(Dev*, const char*, int, const char*, ...));
   FUNCTION(tcmu_warn_message, void (*)(Dev*, const char*, int, const char*, ...));

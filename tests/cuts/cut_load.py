@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """The guest's part of a power cut: judge what the last cut left of the LUN, then write until the next one.
 
-  cut_load.py LUN STATE --seed N --round N [--no-load]
+  cut_load.py LUN STATE --seed N --round N [--no-load] [--write-through]
 
 STATE is a folder outside the guest. In it
   base.R       what the LUN's areas held when round R began to write
@@ -11,7 +11,8 @@ STATE is a folder outside the guest. In it
 What a round does follows from seed and round alone, so the judge can make the operations again. Each thread
 owns one area and works in order. Sectors say which operation wrote them. Legal for a sector is: what
 the last acknowledged flush or FUA promised, and everything written to it later; with no such promise
-the base too. What lies outside all operations must be as in the base. Exit status 1: illegal content.
+the base too. What lies outside all operations must be as in the base. --write-through: the LUN has no write
+cache, so every acknowledgement is a promise. Exit status 1: illegal content.
 """
 
 import argparse
@@ -31,6 +32,8 @@ MIB = 1 << 20
 AREAS = (0, 62 * MIB + MIB // 2, 100 * MIB, 126 * MIB + MIB // 2)
 AREA = 3 * MIB
 LARGEST = 256 * 1024
+KINDS = ("write", "fua", "flush", "discard", "zero")
+PROMISING = ("fua", "flush")  # What has a durable effect once it is acknowledged.
 BLKDISCARD = 0x1277
 BLKZEROOUT = 0x127F
 
@@ -42,7 +45,7 @@ def operations(seed, number, thread):
     first = AREAS[thread] // SECTOR
     since_flush = 0
     while True:
-        kind = rng.choices(("write", "fua", "flush", "discard", "zero"), (60, 12, 14, 8, 6))[0]
+        kind = rng.choices(KINDS, (60, 12, 14, 8, 6))[0]
         since_flush = 0 if kind in ("fua", "flush") else since_flush + 1
         if since_flush == 50:
             kind, since_flush = "flush", 0
@@ -91,20 +94,21 @@ def acknowledged(state, number, thread):
         return set()
 
 
-def legal_versions(seed, number, thread, acks):
+def legal_versions(options, number, thread):
     """sector -> the operations it may show, None for the base. A thread waits for what it asked, so
     nothing after the first promise that was not given has begun."""
+    acks = acknowledged(options.state, number, thread)
     versions = {}
-    for index, (kind, first, count) in enumerate(operations(seed, number, thread)):
+    for index, (kind, first, count) in enumerate(operations(options.seed, number, thread)):
         sectors = range(first, first + count) if kind != "flush" else ()
-        if kind == "fua" and index in acks:
+        if kind in options.promising and kind != "flush" and index in acks:
             versions.update((sector, [(index, kind)]) for sector in sectors)
         for sector in sectors:
             if (index, kind) != versions.setdefault(sector, [None])[-1]:
                 versions[sector].append((index, kind))
         if kind == "flush" and index in acks:
             versions = {sector: found[-1:] for sector, found in versions.items()}
-        if kind in ("fua", "flush") and index not in acks:
+        if kind in options.promising and index not in acks:
             return versions
 
 
@@ -123,13 +127,13 @@ def judge_sector(found, base, number, thread, sector, allowed):
                      f"{', '.join(names)}")
 
 
-def judge(seed, state, thread, observed, bases):
+def judge(options, thread, observed, bases):
     """Returns how many sectors were promised to survive."""
     number = max(bases)
     with open(bases[number], "rb") as file:
         file.seek(thread * AREA)
         base = file.read(AREA)
-    versions = legal_versions(seed, number, thread, acknowledged(state, number, thread))
+    versions = legal_versions(options, number, thread)
     first = AREAS[thread] // SECTOR
     for index in range(AREA // SECTOR):
         here = slice(index * SECTOR, (index + 1) * SECTOR)
@@ -155,7 +159,7 @@ def write_until_the_cut(options, thread):
             os.fsync(lun.fd)
         else:
             lun.ask(BLKDISCARD if kind == "discard" else BLKZEROOUT, offset, length)
-        if kind in ("fua", "flush"):
+        if kind in options.promising:
             os.write(acks, f"{index}\n".encode())
 
 
@@ -182,13 +186,15 @@ def main():
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--round", type=int, required=True)
     parser.add_argument("--no-load", action="store_true")
+    parser.add_argument("--write-through", action="store_true")
     options = parser.parse_args()
+    options.promising = KINDS if options.write_through else PROMISING
     bases = {int(path.rsplit(".", 1)[1]): path
              for path in glob.glob(f"{glob.escape(options.state)}/base.*[0-9]")}
     lun = Lun(options.lun)
     observed = [lun.read(area, AREA) for area in AREAS]
     try:
-        promised = sum(judge(options.seed, options.state, thread, observed[thread], bases)
+        promised = sum(judge(options, thread, observed[thread], bases)
                        for thread in range(len(AREAS)))
     except ValueError as error:
         print(f"FAILED: round {options.round}: {error}", flush=True)

@@ -2,7 +2,7 @@
 # One life of the machine, in a guest: open the clone on the volatile disks, judge it, write until the power
 # goes. The last life (LAST=yes) hydrates to the end instead and judges the destination as a plain image.
 #
-# Environment, from tests/cuts/run: KIND=devices|files, SEED, ROUND, LAST, and that of lab/lib.sh.
+# Environment, from tests/cuts/run: KIND=devices|files, CACHE=on|off, SEED, ROUND, LAST, and that of lab/lib.sh.
 # /share: state of the run, the origin, and the volatile disks: dest, meta, and a file system, site.
 set -eu
 here=$(dirname "$(readlink -f "$0")")
@@ -25,8 +25,9 @@ esac
 nbd_start /share/origin 10809 5
 runner_start
 : >"/share/opening.$ROUND"
-lun_create_fast cut $size "origin=nbd%3A//127.0.0.1/;dest=$dest;meta=$meta${pace:-}"
-"$here/cut_load.py" "$LUN_DEV" /share --seed "$SEED" --round "$ROUND" ${LAST:+--no-load}
+lun_create_fast cut $size "origin=nbd%3A//127.0.0.1/;dest=$dest;meta=$meta;write_cache=$CACHE${pace:-}"
+[ "$CACHE" = on ] || through=--write-through
+"$here/cut_load.py" "$LUN_DEV" /share --seed "$SEED" --round "$ROUND" ${LAST:+--no-load} ${through:+"$through"}
 
 "$CLONECTL" wait cut --timeout 120
 lun_delete_fast cut

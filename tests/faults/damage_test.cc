@@ -8,8 +8,8 @@
 #include <iostream>
 
 #include "metadata/layout.h"
-#include "support/shadow_disk.h"
 #include "support/clone_rig.h"
+#include "support/shadow_disk.h"
 
 namespace clonedev {
 namespace {
@@ -89,10 +89,15 @@ TEST_F(Damage, of_any_sector_of_the_metadata_is_refused_or_does_not_matter) {
 
 TEST_F(Damage, of_the_head_or_the_length_of_the_live_map_is_refused) {
   const std::uint64_t size = fs::file_size(live_map(rig_));
-  for (const std::uint64_t length : {std::uint64_t{0}, std::uint64_t{1}, size - 1, size + k4K}) {
+  const auto resize_to = [&](std::uint64_t length) {
     expect_right_or_refused([&](CloneRig& rig) { fs::resize_file(live_map(rig), length); });
+  };
+  resize_to(size + k4K);
+  EXPECT_EQ(refused_, 0u) << "a process that grows its disk may die when the file is longer";
+  for (const std::uint64_t length : {std::uint64_t{0}, std::uint64_t{1}, size - 1}) {
+    resize_to(length);
   }
-  // Magic, version, uuid, number of pages, base, kind of the page.
+  // Magic, version, uuid, number of pages and of blocks, kind of the page.
   for (const std::streamoff field : {0, 8, 16, 64, 72, 4096}) {
     expect_right_or_refused([&](CloneRig& rig) {
       std::fstream file(live_map(rig), std::ios::binary | std::ios::in | std::ios::out);
@@ -100,7 +105,7 @@ TEST_F(Damage, of_the_head_or_the_length_of_the_live_map_is_refused) {
       file.put(99);
     });
   }
-  EXPECT_EQ(refused_, tried_);
+  EXPECT_EQ(refused_ + 1, tried_);
   say("live map");
 }
 

@@ -6,7 +6,7 @@
 #include <string>
 
 #include "faults/fault_table.h"
-#include "scsi_status.h"
+#include "scsi/status.h"
 
 namespace clonedev {
 namespace {

@@ -56,7 +56,7 @@ class World {
   }
 
   std::string path() const { return folder_.path() + "/socket"; }
-  const LunRegistry& registry() const { return registry_; }
+  LunRegistry& registry() { return registry_; }
   Status status() { return lun_->status(); }
   // As no message of a client is likely to leave it, so that any change shows.
   void settle() {

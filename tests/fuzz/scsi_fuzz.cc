@@ -9,7 +9,8 @@
 //   blocks      one byte
 //   layout      low nibble: size of the pieces of memory; bit 4: they begin off by one sector;
 //               bit 5: the data is one byte too long, bit 6: too short
-//   fill        what is written; UNMAP: three bytes that overwrite the head of the list
+//   fill        what is written; then what the parameter lists of UNMAP, EXTENDED COPY and FORMAT
+//               UNIT are made of
 // handler/main.cc is part of the program, so that libFuzzer sees all of the handler.
 #include <sys/stat.h>
 
@@ -23,6 +24,7 @@
 #include "fuzz_input.h"
 #include "property.h"
 #include "scratch.h"
+#include "scsi/inquiry.h"
 #include "support/runner_host.h"
 
 extern "C" int handler_init(void);
@@ -40,13 +42,15 @@ constexpr std::size_t kGuard = 64;
 constexpr std::uint8_t kGuardByte = 0xa5;
 constexpr std::uint8_t kRaw = 200;
 
-constexpr std::array<std::uint8_t, 24> kOperations{0x08, 0x28, 0xa8, 0x88,  // READ
-                                                   0x0a, 0x2a, 0xaa, 0x8a,  // WRITE
-                                                   0x2e, 0x8e,              // WRITE VERIFY
-                                                   0x35, 0x91,              // SYNCHRONIZE CACHE
-                                                   0x42, 0x41, 0x93,        // UNMAP, WRITE SAME
-                                                   0x89,                    // COMPARE AND WRITE
-                                                   0x12, 0x04, 0x83, 0x84, 0x00, 0x1a, 0x9e, 0x7f};
+constexpr std::array<std::uint8_t, 36> kOperations{
+    0x08, 0x28, 0xa8, 0x88,        // READ
+    0x0a, 0x2a, 0xaa, 0x8a,        // WRITE
+    0x2e, 0xae, 0x8e,              // WRITE AND VERIFY
+    0x2f, 0xaf, 0x8f,              // VERIFY
+    0x35, 0x91, 0x34, 0x90,        // SYNCHRONIZE CACHE, PRE-FETCH
+    0x42, 0x41, 0x93, 0x8b, 0x89,  // UNMAP, WRITE SAME, ORWRITE, COMPARE AND WRITE
+    0x83, 0x84,                    // EXTENDED COPY, RECEIVE COPY RESULTS
+    0x04, 0x12, 0x00, 0x03, 0x1a, 0x5a, 0x37, 0xb7, 0x9e, 0xa3, 0x7f};
 
 void put(Bytes& into, std::size_t at, std::uint64_t value, std::size_t bytes) {
   for (std::size_t i = 0; i < bytes; ++i) {
@@ -69,7 +73,7 @@ struct Range {
 Range range_of(const Bytes& cdb) {
   switch (cdb.size()) {
     case 6:
-      return {get(cdb, 1, 3) & 0x1fffff, cdb[4]};
+      return {get(cdb, 1, 3) & 0x1fffff, cdb[4] != 0 ? cdb[4] : 256u};
     case 10:
       return {get(cdb, 2, 4), get(cdb, 7, 2)};
     case 12:
@@ -241,21 +245,47 @@ class Session {
     promise(opened == 0, "the LUN opens");
   }
 
+  static bool compares(const Bytes& cdb) { return (cdb[1] & 0x06) == 0x02; }
+
   // How much data the initiator sends or wants.
   std::uint64_t data_bytes(const Bytes& cdb) const {
     const Range range = range_of(cdb);
     switch (cdb[0]) {
       case 0x35:
       case 0x91:
+      case 0x34:
+      case 0x90:
       case 0x00:
         return 0;
+      case 0x2f:
+      case 0xaf:
+      case 0x8f:
+        return compares(cdb) ? std::min<std::uint64_t>(range.blocks * block_bytes_, 2 * kDiskBytes)
+                             : 0;
+      case 0x04:
+        return (cdb[1] & 0x10) != 0 ? 8 : 0;
+      case 0x83:
+        return std::min<std::uint64_t>(range.blocks, 1024);
       case 0x12:
         return get(cdb, 3, 2);
+      case 0x03:
+      case 0x1a:
+        return cdb[4];
+      case 0x5a:
+      case 0x37:
+        return range.blocks;
+      case 0xa3:
+      case 0xb7:
+        return std::min<std::uint64_t>(get(cdb, 6, 4), 65536);
+      case 0x84:
+      case 0x9e:
+        return std::min<std::uint64_t>(range.blocks, 65536);
       case 0x42:
         return range.blocks;
       case 0x41:
-      case 0x93:
         return block_bytes_;
+      case 0x93:
+        return (cdb[1] & 0x01) != 0 ? 0 : block_bytes_;
       case 0x89:
         return 2 * range.blocks * block_bytes_;
       default:
@@ -273,7 +303,6 @@ class Session {
     std::size_t piece = kPieces[layout & 15];
     // The kernel has no command with more pieces.
     if (length / piece > 512) piece = 4096;
-    if (cdb[0] == 0x41 || cdb[0] == 0x93) piece = std::max<std::size_t>(piece, block_bytes_);
     Memory memory(length, piece, (layout & 0x10) != 0 ? 512 : 0);
     const Bytes out = data_out(cdb, length, input);
     memory.fill(out);
@@ -292,6 +321,14 @@ class Session {
         out[i] = disk_[at + i];
       }
     }
+    if (compares_medium(cdb[0]) && input.flag()) {
+      const std::uint64_t at = range_of(cdb).lba * block_bytes_;
+      for (std::uint64_t i = 0; i < length && at < kDiskBytes && at + i < kDiskBytes; ++i) {
+        out[i] = disk_[at + i];
+      }
+    }
+    if (cdb[0] == 0x04 && input.flag()) std::fill(out.begin(), out.end(), std::uint8_t{0});
+    if (cdb[0] == 0x83) copy_list(out, input);
     if (cdb[0] != 0x42) return out;
     std::fill(out.begin(), out.end(), std::uint8_t{0});
     if (length >= 4) put(out, 2, input.byte(), 2);
@@ -302,9 +339,32 @@ class Session {
     return out;
   }
 
+  static bool compares_medium(std::uint8_t opcode) {
+    return opcode == 0x2f || opcode == 0xaf || opcode == 0x8f;
+  }
+
+  // One target, and as many segments as there is room for; a flag spoils the list.
+  static void copy_list(Bytes& out, FuzzInput& input) {
+    std::fill(out.begin(), out.end(), std::uint8_t{0});
+    if (out.size() < 48) return;
+    const std::size_t segments = std::min<std::size_t>((out.size() - 48) / 28, 20);
+    put(out, 2, 32, 2);
+    put(out, 8, 28 * segments, 4);
+    out[16] = 0xe4;
+    const auto designator = scsi::naa_designator(HostLun::Setup{}.unit_serial);
+    std::copy(designator.begin(), designator.end(), out.begin() + 20);
+    for (std::size_t i = 0; i < segments; ++i) {
+      const std::size_t at = 48 + 28 * i;
+      out[at] = 0x02;
+      put(out, at + 10, input.byte(), 2);
+      put(out, at + 12, input.number(2) % (kDiskBytes / 512), 8);
+      put(out, at + 20, input.number(2) % (kDiskBytes / 512), 8);
+    }
+    if (input.flag()) out[input.number(2) % out.size()] = input.byte();
+  }
+
   void judge(const Bytes& cdb, const Reply& reply, const Bytes& out, const Bytes& in) {
     check_status(cdb, reply, out);
-    if (cdb[0] == 0x42) unmap(cdb, reply.status, out);
     if (reply.status != TCMU_STS_OK) return;
     const Range range = range_of(cdb);
     const std::uint64_t at = range.lba * block_bytes_;
@@ -320,12 +380,33 @@ class Session {
       case 0xaa:
       case 0x8a:
       case 0x2e:
+      case 0xae:
       case 0x8e:
         store(at, out);
         break;
+      case 0x2f:
+      case 0xaf:
+      case 0x8f:
+        if (compares(cdb)) expect_disk(out, at, "VERIFY succeeds only on what is there");
+        break;
+      case 0x8b: {
+        Bytes bits = out;
+        for (std::size_t i = 0; i < bits.size(); ++i) bits[i] |= disk_[at + i];
+        store(at, bits);
+        break;
+      }
       case 0x41:
       case 0x93:
-        for (std::uint64_t i = 0; i < range.blocks; ++i) store(at + i * block_bytes_, out);
+        write_same(range, out);
+        break;
+      case 0x42:
+        unmap(cdb, out);
+        break;
+      case 0x04:
+        std::fill(disk_.begin(), disk_.end(), std::uint8_t{0});
+        break;
+      case 0x83:
+        copy(cdb, out);
         break;
       case 0x89:
         if (range.blocks == 0) break;
@@ -351,6 +432,11 @@ class Session {
       case TCMU_STS_RANGE:
       case TCMU_STS_HW_ERR:  // The daemon's word for a length that does not fit.
         return;
+      case TCMU_STS_PASSTHROUGH_ERR:
+        promise(reply.sense[2] == 0x05 || (reply.sense[2] == 0x0a && cdb[0] == 0x83),
+                "a sound LUN refuses only what is wrong with the command",
+                std::to_string(reply.sense[2]));
+        return;
       case TCMU_STS_MISCOMPARE:
         promise(reply.completions == 1, "a command completes once");
         check_miscompare(cdb, reply, out);
@@ -362,29 +448,45 @@ class Session {
   }
 
   void check_miscompare(const Bytes& cdb, const Reply& reply, const Bytes& out) {
-    promise(cdb[0] == 0x89, "only COMPARE AND WRITE miscompares");
+    const bool verifies = compares_medium(cdb[0]) && compares(cdb);
+    promise(cdb[0] == 0x89 || verifies, "only what compares miscompares");
     const std::uint64_t at = range_of(cdb).lba * block_bytes_;
+    const std::size_t compared = verifies ? out.size() : out.size() / 2;
     std::uint64_t same = 0;
-    while (same < out.size() / 2 && disk_[at + same] == out[same]) ++same;
-    promise(same < out.size() / 2, "COMPARE AND WRITE fails only on what it does not expect");
+    while (same < compared && disk_[at + same] == out[same]) ++same;
+    promise(same < compared, "it fails only on what it does not expect");
     const Bytes sense(reply.sense.begin(), reply.sense.end());
     promise(sense[0] == 0x80 && get(sense, 3, 4) == same, "a miscompare says where it begins");
   }
 
-  // The ranges before the one that is refused are gone. A list too short for what it says is
-  // refused as a whole.
-  void unmap(const Bytes& cdb, int status, const Bytes& list) {
-    const bool partly = status == TCMU_STS_RANGE || status == TCMU_STS_INVALID_PARAM_LIST;
-    if (status != TCMU_STS_OK && !partly) return;
+  // A range that is refused refuses all of them.
+  void unmap(const Bytes& cdb, const Bytes& list) {
     const std::uint64_t length = range_of(cdb).blocks;
     const std::uint64_t said = length < 8 ? 0 : get(list, 2, 2) / 16;
-    if (said > 4) return;
     promise(8 + 16 * said <= std::max<std::uint64_t>(length, 8), "ranges lie inside of the list");
     for (std::uint64_t i = 0; i < said; ++i) {
       const std::uint64_t lba = get(list, 8 + 16 * i, 8);
-      const std::uint64_t blocks = get(list, 16 + 16 * i, 4);
-      if (lba + blocks > kDiskBytes / block_bytes_) return;
-      store(lba * block_bytes_, Bytes(blocks * block_bytes_));
+      store(lba * block_bytes_, Bytes(get(list, 16 + 16 * i, 4) * block_bytes_));
+    }
+  }
+
+  void write_same(Range range, const Bytes& block) {
+    const std::uint64_t blocks =
+        range.blocks != 0 ? range.blocks : kDiskBytes / block_bytes_ - range.lba;
+    const Bytes content = block.empty() ? Bytes(block_bytes_) : block;
+    for (std::uint64_t i = 0; i < blocks; ++i) store((range.lba + i) * block_bytes_, content);
+  }
+
+  void copy(const Bytes& cdb, const Bytes& list) {
+    if (get(cdb, 10, 4) == 0) return;
+    const std::uint64_t targets = get(list, 2, 2);
+    for (std::uint64_t at = 16 + targets; at < 16 + targets + get(list, 8, 4); at += 28) {
+      const std::uint64_t from = get(list, at + 12, 8) * block_bytes_;
+      const std::uint64_t length = get(list, at + 10, 2) * block_bytes_;
+      promise(from <= kDiskBytes && length <= kDiskBytes - from, "nothing is copied from outside");
+      const Bytes content(disk_.begin() + static_cast<std::ptrdiff_t>(from),
+                          disk_.begin() + static_cast<std::ptrdiff_t>(from + length));
+      store(get(list, at + 20, 8) * block_bytes_, content);
     }
   }
 

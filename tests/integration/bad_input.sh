@@ -1,6 +1,7 @@
 #!/bin/bash
-# Every kind of bad input through targetcli: refused in one sentence (printed by targetcli, or kept in
-# `clonectl list`), nothing written, the daemon alive and the other LUN at work.
+# Every kind of bad input through targetcli, clonectl and the kernel's attributes: refused in one sentence
+# (printed by targetcli or clonectl, kept in `clonectl list`, or in the log), nothing written, the daemon alive
+# and the other LUN at work.
 set -eu
 # shellcheck source-path=SCRIPTDIR source=../lab/lib.sh
 . "$(dirname "$0")/../lab/lib.sh"
@@ -115,6 +116,62 @@ for i in "${!lun[@]}"; do
   fi
 done
 
+### messages and settings of a LUN at work; these too are told in one sentence, and change nothing
+
+good_status() { clone_status good '[.hydration.enabled, .hydration.threshold, .hydration.batch, .region_bytes, .size_bytes] | @text'; }
+good_before=$(good_status)
+
+# refuse_message WORDS WORD...: clonectl ends with 2 and one sentence, which matches WORDS.
+refuse_message() {
+  local said status=0
+  said=$("$CLONECTL" message good -- "${@:2}" 2>&1) || status=$?
+  if [ "$status" = 2 ] && [ "$(wc -l <<<"$said")" = 1 ] && grep -qE -- "$1" <<<"$said"; then
+    echo "ok   message ${*:2}: $said"
+  else
+    wrong "message ${*:2}" "clonectl ended with $status and said '$said'"
+  fi
+}
+refuse_message "unknown.*enable_hydration" hydrate
+refuse_message "unknown" "enable hydration"
+refuse_message "no further word" disable_hydration now
+refuse_message "1 or more" hydration_threshold
+refuse_message "1 or more" hydration_threshold many
+refuse_message "1 or more" hydration_threshold -1
+refuse_message "1 or more.*disable_hydration" hydration_threshold 0
+refuse_message "1 or more" hydration_threshold 4294967296
+refuse_message "1 or more" hydration_threshold 1 2
+refuse_message "1 or more" hydration_batch_size 1k
+refuse_message "1 or more" hydration_batch_size 0x10
+
+# refuse_setting WORDS ATTRIBUTE VALUE: the kernel refuses the write, and the log has a sentence that matches WORDS.
+refuse_setting() {
+  local lines said
+  lines=$(wc -l <"$LAB_LOG/tcmu-runner.log")
+  if echo -n "$3" 2>/dev/null >"$(echo "$lab_configfs"/core/user_*/good/attrib/"$2")"; then
+    wrong "$2=$3" "it was taken"
+  fi
+  said=$(tail -n +$((lines + 1)) "$LAB_LOG/tcmu-runner.log" | grep ERROR | sed 's/.*clone:0: //' | head -n 1)
+  if grep -qE -- "$1" <<<"$said"; then
+    echo "ok   $2: $said"
+  else
+    wrong "$2=$3" "no sentence matches '$1': '$said'"
+  fi
+}
+string="clone/origin=$dir/origin;dest=$dir/good.img;meta=$dir/good.meta"
+refuse_setting "origin: cannot change" dev_config "clone/origin=$dir/full;dest=$dir/good.img;meta=$dir/good.meta"
+refuse_setting "dest: cannot change" dev_config "clone/origin=$dir/origin;dest=$dir/full;meta=$dir/good.meta"
+refuse_setting "meta: cannot change" dev_config "clone/origin=$dir/origin;dest=$dir/good.img;meta=$dir/garbage"
+refuse_setting "region_size: cannot change" dev_config "$string;region_size=64k"
+refuse_setting "region_size.*power of two" dev_config "$string;region_size=3000"
+refuse_setting "write_cache: cannot change" dev_config "$string;write_cache=off"
+refuse_setting "hydration_threshold" dev_config "$string;hydration_threshold=0"
+refuse_setting "hydration_batch_size" dev_config "$string;hydration_batch_size=1.5"
+refuse_setting "hydration:.*on.*off" dev_config "$string;hydration=maybe"
+refuse_setting "colour" dev_config "$string;colour=red"
+refuse_setting "size" dev_size $((4 << 20))
+refuse_setting "size" dev_size $(((8 << 20) - 512))
+[ "$(good_status)" = "$good_before" ] || wrong "nothing changed" "the status was $good_before and is $(good_status)"
+
 every_file >/run/after
 diff /run/before /run/after >/run/diff || wrong "nothing written" "files were written, made or removed: $(cat /run/diff)"
 kill -0 "$runner" 2>/dev/null || fail "tcmu-runner died"
@@ -122,5 +179,5 @@ head -c 64k /dev/urandom >/run/data
 dd if=/run/data of="$LUN_DEV" bs=64k seek=3 oflag=direct conv=fsync status=none
 cmp <(dd if="$LUN_DEV" bs=64k skip=3 count=1 iflag=direct status=none) /run/data
 cmp -n 131072 "$LUN_DEV" $dir/origin
-[ "$bad" = 0 ] || fail "$bad of ${#lun[@]} kinds of bad input"
-echo "ok   ${#lun[@]} refused, no file touched, tcmu-runner alive, the other LUN at work"
+[ "$bad" = 0 ] || fail "$bad kinds of bad input"
+echo "ok   ${#lun[@]} LUNs refused, no file touched, tcmu-runner alive, the other LUN at work"

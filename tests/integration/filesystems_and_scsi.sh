@@ -121,6 +121,24 @@ wce=$(sg_modes --page=8 --raw "$dev" | tail -c 18 | od -An -tu1 -N1)
 [ "$(cat "/sys/block/${dev#/dev/}/queue/write_cache")" = "write back" ]
 still_alive "MODE SENSE says there is a write cache, and Linux believes it"
 
+### a LUN to look at
+
+lun_create looks 400M "origin=$dir/old;dest=$dir/looks.img;meta=$dir/looks.meta;ro=on"
+looks=$LUN_DEV
+[ "$(blockdev --getro "$looks")" = 1 ] || fail "ro=on: Linux does not see the write protection"
+! dd if=/dev/urandom of="$looks" bs=4k count=1 oflag=direct status=none 2>"$LAB_LOG/looks.log" ||
+  fail "ro=on: a write was taken"
+! mount -o rw "$looks" /mnt/fs 2>/dev/null || [[ $(findmnt -no OPTIONS /mnt/fs) == ro,* ]] || fail "ro=on: it is mounted rw"
+! mountpoint -q /mnt/fs || umount /mnt/fs
+mount -o ro "$looks" /mnt/fs
+[ -d /mnt/fs/lost+found ] || fail "ro=on: the file system is not the origin's"
+umount /mnt/fs
+[ "$(clone_status looks .mode)" = ro ]
+"$CLONECTL" wait looks --timeout 60
+cmp "$looks" $dir/old || fail "ro=on: the LUN is not the origin"
+lun_delete looks
+still_alive "ro=on: looked at, mounted, hydrated, never written"
+
 ### the destinations
 
 "$CLONECTL" message scsi enable_hydration

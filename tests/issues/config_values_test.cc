@@ -20,6 +20,16 @@ TEST(ConfigValues, what_is_accepted_as_an_origin_is_opened_as_one) {
   }
 }
 
+TEST(ConfigValues, a_url_that_cannot_be_asked_for_is_refused_at_once) {
+  for (const std::string origin : {"http://et=/s&b", "http://h[/x", "https://a b/x"}) {
+    const auto options = parse_conf_text("origin = " + origin + "\ndest = /b\n", "vm1.conf",
+                                         "clone/conf=vm1");
+    ASSERT_FALSE(options) << origin;
+    EXPECT_NE(options.error().message().find("write "), std::string::npos)
+        << options.error().message();
+  }
+}
+
 TEST(ConfigValues, credentials_in_the_wrong_place_are_not_shown) {
   for (const std::string line : {"dest = nbds://user:sesame@h", "hydration = nbd://user:sesame@h",
                                  "region_size = https://user:sesame@h/4k",

@@ -12,6 +12,8 @@ HANDLER_DIR=${HANDLER_DIR:-$lab_project/build/release/handler}
 CLONECTL=${CLONECTL:-$lab_project/build/release/targetcli/clonectl}
 LAB_LOG=${LAB_LOG:-/run/lab-log}
 LAB_PORT=${LAB_PORT:-3260}
+# The helper of clonectl, which is not installed here.
+export TCMU_CLONE_HELPER=$lab_project/targetcli/helper/target_helper.py
 mkdir -p "$LAB_LOG"
 RUNNER_PID=''
 NBDKIT_PID=''
@@ -213,6 +215,52 @@ iscsi_disk() {
     [ "$(cat "$session/targetname" 2>/dev/null)" = "$(lun_iqn "$1")" ] || continue
     disk=$(echo "$session"/device/target*/*:0/block/*)
     [ -e "$disk" ] && basename "$disk" && return
+  done
+  return 1
+}
+
+### NVMe over TCP: the kernel's target on top of any disk, and its initiator. Not in User-Mode Linux.
+
+lab_nvmet=/sys/kernel/config/nvmet
+nvme_nqn() { echo "nqn.2026-01.org.tcmu-clone:$1"; }
+
+# nvme_show NAME DEVICE: a subsystem with the disk as its namespace 1, on port 4420 of 127.0.0.1.
+nvme_show() {
+  local subsystem port=$lab_nvmet/ports/1
+  subsystem=$lab_nvmet/subsystems/$(nvme_nqn "$1")
+  modprobe -a nvmet nvmet_tcp nvme_tcp &&
+    mkdir -p "$subsystem/namespaces/1" &&
+    echo 1 >"$subsystem/attr_allow_any_host" &&
+    echo -n "$2" >"$subsystem/namespaces/1/device_path" &&
+    echo 1 >"$subsystem/namespaces/1/enable" || return
+  if [ ! -d "$port" ]; then
+    mkdir "$port" && echo tcp >"$port/addr_trtype" && echo ipv4 >"$port/addr_adrfam" &&
+      echo 127.0.0.1 >"$port/addr_traddr" && echo 4420 >"$port/addr_trsvcid" || return
+  fi
+  ln -s "$subsystem" "$port/subsystems/"
+}
+nvme_hide() {
+  local subsystem
+  subsystem=$lab_nvmet/subsystems/$(nvme_nqn "$1")
+  rm "$lab_nvmet/ports/1/subsystems/${subsystem##*/}" && rmdir "$subsystem/namespaces/1" "$subsystem"
+}
+
+# nvme_login NAME: sets NVME_DEV.
+nvme_login() {
+  nvme connect -t tcp -a 127.0.0.1 -s 4420 -n "$(nvme_nqn "$1")" --hostnqn="$(nvme_nqn host)" >/dev/null || return
+  wait_for 20 nvme_disk "$1" || return
+  # shellcheck disable=SC2034  # For the caller.
+  NVME_DEV=/dev/$(nvme_disk "$1")
+}
+nvme_logout() { nvme disconnect -n "$(nvme_nqn "$1")" >/dev/null; }
+nvme_disk() {
+  local subsystem disk
+  for subsystem in /sys/class/nvme-subsystem/*; do
+    [ "$(cat "$subsystem/subsysnqn" 2>/dev/null)" = "$(nvme_nqn "$1")" ] || continue
+    for disk in "$subsystem"/nvme*n*; do
+      disk=${disk##*/}
+      [ -b "/dev/$disk" ] && echo "$disk" && return
+    done
   done
   return 1
 }

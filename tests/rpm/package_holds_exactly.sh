@@ -60,6 +60,7 @@ packages=("$work"/RPMS/*/*.rpm)
 [ "${#packages[@]}" -eq 1 ] || fail "one package expected, found: ${packages[*]}"
 package=${packages[0]}
 libdir=$(rpm -E '%{_libdir}')
+libexec=$(rpm -E '%{_libexecdir}')/tcmu-clone
 
 as_root=()
 [ "$(id -u)" -eq 0 ] || as_root=(unshare --map-root-user)
@@ -75,8 +76,14 @@ $libdir/tcmu-runner/handler_clone.so 755
 /usr/lib/systemd/system/rtslib-fb-targetctl.service.d/tcmu-clone.conf 644
 /usr/lib/systemd/system/target.service.d 755
 /usr/lib/systemd/system/target.service.d/tcmu-clone.conf 644
+/usr/lib/systemd/system/tcmu-clone-nvmet.service 644
 /usr/lib/systemd/system/tcmu-runner.service.d 755
 /usr/lib/systemd/system/tcmu-runner.service.d/tcmu-clone.conf 644
+$libexec/disks.py 644
+$libexec/lio.py 644
+$libexec/nvmet.py 644
+$libexec/saved.py 644
+$libexec/target_helper.py 755
 /usr/share/doc/tcmu-clone/README.md 644
 /usr/share/licenses/tcmu-clone/LICENSE 644
 /usr/share/man/man5/tcmu-clone.conf.5 644
@@ -93,13 +100,23 @@ same "owner of the files" "root root" \
   "$(rpm -qp --qf '[%{FILEUSERNAME} %{FILEGROUPNAME}\n]' "$package" | sort -u)"
 same "provided names" "tcmu-clone" "$(rpm -qp --provides "$package" | sed 's/[ (].*//' | sort -u)"
 rpm -qp --requires "$package" | grep -qx 'tcmu-runner >= 1.5.4' || fail "requires no tcmu-runner"
+rpm -qp --requires "$package" | grep -qx python3-rtslib || fail "requires no python3-rtslib"
+same "programs of the units" "$libexec/target_helper.py nvme-down $libexec/target_helper.py nvme-up" \
+  "$(sed -n 's/^Exec[A-Za-z]*=//p' "$root/usr/lib/systemd/system/tcmu-clone-nvmet.service" | sort | tr '\n' ' ' | sed 's/ $//')"
+[ "$(strings "$root/usr/bin/clonectl" | grep -cx "$libexec/target_helper.py")" = 1 ] || fail "clonectl looks elsewhere for its helper"
 rpm -qp --recommends "$package" | grep -qx targetcli || fail "recommends no targetcli"
-if rpm -qp --scripts "$package" | grep -E 'ldconfig|systemctl +(restart|try-restart|stop|start)'; then
-  fail "a scriptlet touches the daemon"
-fi
+# The NVMe exports are stopped when the package goes, by what goes with it; nothing else is touched.
+same "units that scriptlets touch" "systemctl stop tcmu-clone-nvmet.service" \
+  "$(rpm -qp --scripts "$package" | grep -oE 'ldconfig|systemctl [a-z-]+ [a-z.-]+')"
+same "when the NVMe exports are stopped" preuninstall \
+  "$(rpm -qp --scripts "$package" | awk '/^[a-z]+ scriptlet/ { at = $1 } /systemctl stop/ { print at }')"
+unit=$root/usr/lib/systemd/system/tcmu-clone-nvmet.service
+grep -qx 'Wants=network-online.target' "$unit" || fail "the NVMe exports do not want the network"
+grep -qx 'After=.* network-online.target' "$unit" || fail "the NVMe exports do not wait for the network"
+grep -qx 'Restart=on-failure' "$unit" || fail "the NVMe exports are not tried again"
 for unit in target rtslib-fb-targetctl; do
   dropin=$root/usr/lib/systemd/system/$unit.service.d/tcmu-clone.conf
-  same "order of $unit" $'After=tcmu-runner.service\nWants=tcmu-runner.service' \
+  same "order of $unit" $'After=tcmu-runner.service\nWants=tcmu-runner.service tcmu-clone-nvmet.service' \
     "$(grep '=' "$dropin" | sort)"
 done
 # An option that gives the daemon its own mounts would lose the live maps' tmpfs at every restart.

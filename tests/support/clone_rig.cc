@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 
+#include <algorithm>
 #include <cassert>
 #include <random>
 #include <stdexcept>
@@ -36,9 +37,10 @@ Bytes pattern(std::uint64_t number, std::size_t length) {
 CloneRig::CloneRig(const RigConfig& config) : sim(config.seed), config_(config) {
   origin = std::make_shared<MemoryOrigin::World>(sim);
   origin->content = pattern(1'000'000, config.origin_size ? config.origin_size : config.size);
-  destination_disk = std::make_unique<VolatileDevice>(config.size, config.sector_size);
+  const std::uint64_t room = std::max(config.size, config.room);
+  destination_disk = std::make_unique<VolatileDevice>(room, config.sector_size);
   metadata_disk =
-      std::make_unique<VolatileDevice>(units_for(config.size) * kUnitBytes, config.sector_size);
+      std::make_unique<VolatileDevice>(units_for(room) * kUnitBytes, config.sector_size);
   host_ = {random_id(), random_id()};
   stack_devices();
   make_live_dir();

@@ -124,6 +124,15 @@ class MemoryClone final : public CloneDevice {
     state().calls.push_back({"answered", {}, false});
   }
 
+  void provisioning(Extent extent, std::span<ProvisionedRun> runs, std::size_t& found,
+                    Completion completion) override {
+    post("provisioning", extent, false, completion, [runs, &found, extent]() -> Result<> {
+      runs[0] = {extent, false};
+      found = 1;
+      return {};
+    });
+  }
+
   Status status() override {
     Status status;
     status.name = "memory";
@@ -149,6 +158,13 @@ class MemoryClone final : public CloneDevice {
     if (action == VerifyAction::start) verification_.state = Verification::State::running;
     if (action == VerifyAction::stop) verification_.state = Verification::State::stopped;
     return verification_;
+  }
+
+  Result<> grow(std::uint64_t size_bytes) override {
+    const std::lock_guard lock(state().mutex);
+    if (size_bytes < state().disk.size()) return fail(Errc::refused, "it cannot shrink");
+    state().disk.resize(size_bytes);
+    return {};
   }
 
   Result<> close() override {

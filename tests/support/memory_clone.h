@@ -16,7 +16,7 @@ namespace clonedev::testing {
 // Shared by the test and the device, so that a test can look after the device has gone.
 struct MemoryCloneControl {
   struct Call {
-    // read, write, zero-keep, zero-deallocate, flush, compare_and_write, answered
+    // read, write, zero-keep, zero-deallocate, flush, compare_and_write, answered, provisioning
     std::string what;
     Extent extent;
     bool fua = false;

@@ -12,7 +12,9 @@ class PluginSite {
  public:
   // A short path on the build's own disk: /tmp may be a tmpfs, which takes no O_DIRECT, and three
   // paths must fit into a config string and one into a socket address.
-  explicit PluginSite(const std::string& plugin);
+  // `memory`: a folder on a tmpfs, where the live maps lie in production; empty: they lie with the
+  // rest.
+  explicit PluginSite(const std::string& plugin, const std::string& memory = "");
   PluginSite(const PluginSite&) = delete;
   PluginSite& operator=(const PluginSite&) = delete;
   ~PluginSite();
@@ -27,6 +29,7 @@ class PluginSite {
 
  private:
   std::string folder_ = "/var/tmp/clone-host-XXXXXX";
+  std::string run_dir_;
   tcmur_handler* handler_ = nullptr;
 };
 

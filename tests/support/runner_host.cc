@@ -12,6 +12,7 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <mutex>
 #include <utility>
 
@@ -56,10 +57,6 @@ struct Command {
   std::condition_variable ended;
   int status = 0;
   int completions = 0;
-  int parts_left = 1;  // UNMAP: descriptors under way and one for their issuer.
-  int parts_status = TCMU_STS_OK;
-  Bytes read_back;  // WRITE VERIFY.
-  iovec read_back_iovec{};
 };
 
 std::uint64_t big_endian(const std::uint8_t* from, int bytes) {
@@ -100,15 +97,6 @@ std::uint32_t transfer_of(const Bytes& cdb) {
   }
 }
 
-Bytes gather(const std::vector<iovec>& iovecs) {
-  Bytes bytes;
-  for (const iovec& piece : iovecs) {
-    const auto* const from = static_cast<const std::uint8_t*>(piece.iov_base);
-    bytes.insert(bytes.end(), from, from + piece.iov_len);
-  }
-  return bytes;
-}
-
 std::size_t length_of(const std::vector<iovec>& iovecs) {
   std::size_t length = 0;
   for (const iovec& piece : iovecs) length += piece.iov_len;
@@ -130,106 +118,23 @@ void finish(Command& command, int status) {
 
 void on_plain_done(tcmu_device*, tcmur_cmd* cmd, int status) { finish(owner(cmd), status); }
 
+// A command that nobody waits for: it ends with the call of `ended`.
+struct LooseCommand : Command {
+  std::function<void(int)> on_end;
+};
+
+void end_loose(LooseCommand& command, int status) {
+  const std::unique_ptr<LooseCommand> ended(&command);
+  ended->on_end(status);
+}
+
+void on_loose_done(tcmu_device*, tcmur_cmd* cmd, int status) {
+  end_loose(static_cast<LooseCommand&>(owner(cmd)), status);
+}
+
 int complete_at_once(Command& command) {
   finish(command, TCMU_STS_OK);
   return TCMU_STS_OK;
-}
-
-void drop_part(Command& command) {
-  bool last = false;
-  {
-    const std::lock_guard lock(command.mutex);
-    last = --command.parts_left == 0;
-  }
-  // As in the daemon: whatever the parts ended with, the UNMAP has succeeded.
-  if (last) finish(command, command.parts_status);
-}
-
-void on_part_done(tcmu_device*, tcmur_cmd* part, int) {
-  Command& command = owner(part);
-  delete part;
-  drop_part(command);
-}
-
-void on_verify_read_done(tcmu_device*, tcmur_cmd* cmd, int status) {
-  Command& command = owner(cmd);
-  const bool same = command.read_back == gather(command.iovecs);
-  finish(command, status == TCMU_STS_OK && !same ? TCMU_STS_MISCOMPARE : status);
-}
-
-void on_verify_write_done(tcmu_device* device, tcmur_cmd* cmd, int status) {
-  Command& command = owner(cmd);
-  if (status != TCMU_STS_OK) {
-    finish(command, status);
-    return;
-  }
-  command.read_back.resize(length_of(command.iovecs));
-  command.read_back_iovec = {command.read_back.data(), command.read_back.size()};
-  cmd->done = on_verify_read_done;
-  const int taken =
-      device->handler->read(device, cmd, &command.read_back_iovec, 1, command.read_back.size(),
-                            static_cast<off_t>(lba_of(command.cdb) * device->block_bytes));
-  if (taken != TCMU_STS_OK) finish(command, taken);
-}
-
-void start_part(tcmu_device& device, Command& command, std::uint64_t lba, std::uint64_t blocks) {
-  auto* const part = new tcmur_cmd{};
-  part->lib_cmd = &command.lib;
-  part->cmd_state = &command;
-  part->done = on_part_done;
-  {
-    const std::lock_guard lock(command.mutex);
-    ++command.parts_left;
-  }
-  const int taken =
-      device.handler->unmap(&device, part, lba * device.block_bytes, blocks * device.block_bytes);
-  if (taken != TCMU_STS_OK) on_part_done(&device, part, taken);
-}
-
-// The parts complete the command. What the daemon does not check is not checked here either: the
-// descriptors may lie past the end of the list.
-int start_unmap(tcmu_device& device, Command& command) {
-  const std::uint32_t length = transfer_of(command.cdb);
-  if ((command.cdb[1] & 0x01) != 0) return TCMU_STS_INVALID_CDB;
-  if (length == 0) return complete_at_once(command);
-  if (length < 8) return TCMU_STS_INVALID_PARAM_LIST_LEN;
-  Bytes list = gather(command.iovecs);
-  if (list.size() < length) return TCMU_STS_INVALID_PARAM_LIST_LEN;
-  list.resize(length);
-  list.shrink_to_fit();
-  const std::uint64_t descriptors = big_endian(&list[2], 2) / 16;
-  if (descriptors == 0) return complete_at_once(command);
-  if (descriptors > 4) return TCMU_STS_INVALID_PARAM_LIST;
-  for (std::uint64_t i = 0; i < descriptors; ++i) {
-    const std::uint8_t* const at = list.data() + 8 + 16 * i;
-    const std::uint64_t lba = big_endian(at, 8);
-    const std::uint64_t blocks = big_endian(at + 8, 4);
-    if (blocks > device.attributes.max_unmap_len) {
-      command.parts_status = TCMU_STS_INVALID_PARAM_LIST;
-      break;
-    }
-    if (!inside(device, lba, blocks)) {
-      command.parts_status = TCMU_STS_RANGE;
-      break;
-    }
-    if (blocks > 0) start_part(device, command, lba, blocks);
-  }
-  drop_part(command);
-  return TCMU_STS_OK;
-}
-
-int start_write_same(tcmu_device& device, Command& command) {
-  const std::uint64_t lba = lba_of(command.cdb);
-  const std::uint64_t blocks = transfer_of(command.cdb);
-  const bool one_block =
-      command.lib.iov_cnt == 1 && command.lib.iovec->iov_len == device.block_bytes;
-  if (!one_block || blocks == 0) return TCMU_STS_INVALID_CDB;
-  if (!inside(device, lba, blocks)) return TCMU_STS_RANGE;
-  // The daemon would discard here, without a look at the block.
-  if ((command.cdb[1] & 0x08) != 0) return TCMU_STS_HW_ERR;
-  return device.handler->writesame(&device, &command.cmd, lba * device.block_bytes,
-                                   blocks * device.block_bytes, command.lib.iovec,
-                                   command.lib.iov_cnt);
 }
 
 int start_compare_and_write(tcmu_device& device, Command& command) {
@@ -266,18 +171,9 @@ int dispatch(tcmu_device& device, Command& command) {
     case 0xaa:
     case 0x8a:
       return start_transfer(device, command, device.handler->write);
-    case 0x2e:
-    case 0x8e:
-      command.cmd.done = on_verify_write_done;
-      return start_transfer(device, command, device.handler->write);
     case 0x35:
     case 0x91:
       return device.handler->flush(&device, &command.cmd);
-    case 0x42:
-      return start_unmap(device, command);
-    case 0x41:
-    case 0x93:
-      return start_write_same(device, command);
     case 0x89:
       return start_compare_and_write(device, command);
     default:
@@ -369,11 +265,15 @@ int HostLun::reconfigure_config(const std::string& config) {
   return device_->handler->reconfig(device_.get(), &change);
 }
 
+// dev_resize() of the runner.
 int HostLun::reconfigure_size(std::uint64_t bytes) {
+  if (device_->blocks == bytes / device_->block_bytes) return 0;
   tcmulib_cfg_info change{};
   change.type = TCMULIB_CFG_DEV_SIZE;
   change.data.dev_size = bytes;
-  return device_->handler->reconfig(device_.get(), &change);
+  const int result = device_->handler->reconfig(device_.get(), &change);
+  if (result == 0) device_->blocks = bytes / device_->block_bytes;
+  return result;
 }
 
 int HostLun::reconfigure_write_cache(bool on) {
@@ -406,6 +306,21 @@ Reply HostLun::execute(const Bytes& cdb, const std::vector<iovec>& buffers) {
   reply.completions = command.completions;
   std::memcpy(reply.sense.data(), command.lib.sense_buf, reply.sense.size());
   return reply;
+}
+
+void HostLun::start(const Bytes& cdb, const std::vector<iovec>& buffers,
+                    std::function<void(int)> ended) {
+  auto* const command = new LooseCommand;
+  command->device = device_.get();
+  command->cdb = cdb;
+  command->iovecs = buffers;
+  command->on_end = std::move(ended);
+  prepare(*command);
+  command->cmd.done = on_loose_done;
+  int status = device_->handler->handle_cmd(device_.get(), &command->cmd);
+  const bool answered = status != TCMU_STS_NOT_HANDLED;
+  if (!answered) status = dispatch(*device_, *command);
+  if (answered || status != TCMU_STS_OK) end_loose(*command, status);
 }
 
 Reply HostLun::execute(const Bytes& cdb, const Bytes& data_out, std::size_t data_in) {
@@ -511,29 +426,15 @@ void* tcmur_dev_get_private(tcmu_device* dev) { return dev->handlers_own; }
 const char* tcmu_dev_get_uio_name(tcmu_device* dev) { return dev->uio.c_str(); }
 char* tcmu_dev_get_cfgstring(tcmu_device* dev) { return dev->config.data(); }
 uint64_t tcmu_dev_get_num_lbas(tcmu_device* dev) { return dev->blocks; }
+void tcmu_dev_set_num_lbas(tcmu_device* dev, uint64_t num_lbas) { dev->blocks = num_lbas; }
 uint32_t tcmu_dev_get_block_size(tcmu_device* dev) { return dev->block_bytes; }
 void tcmu_dev_set_max_xfer_len(tcmu_device* dev, uint32_t len) {
   dev->attributes.max_xfer_len = len;
 }
 uint32_t tcmu_dev_get_max_xfer_len(tcmu_device* dev) { return dev->attributes.max_xfer_len; }
-void tcmu_dev_set_opt_xcopy_rw_len(tcmu_device* dev, uint32_t len) {
-  dev->attributes.opt_xcopy_rw_len = len;
-}
-void tcmu_dev_set_max_unmap_len(tcmu_device* dev, uint32_t len) {
-  dev->attributes.max_unmap_len = len;
-}
-void tcmu_dev_set_opt_unmap_gran(tcmu_device* dev, uint32_t len, bool split) {
-  dev->attributes.opt_unmap_gran = len;
-  dev->attributes.split_unmaps = split;
-}
-void tcmu_dev_set_unmap_gran_align(tcmu_device* dev, uint32_t len) {
-  dev->attributes.unmap_gran_align = len;
-}
 void tcmu_dev_set_write_cache_enabled(tcmu_device* dev, bool on) {
   dev->attributes.write_cache = on;
 }
-void tcmu_dev_set_solid_state_media(tcmu_device* dev, bool on) { dev->attributes.solid_state = on; }
-void tcmu_dev_set_unmap_enabled(tcmu_device* dev, bool on) { dev->attributes.unmap = on; }
 char* tcmu_cfgfs_dev_get_wwn(tcmu_device* dev) { return strdup(dev->unit_serial.c_str()); }
 
 void tcmu_err_message(tcmu_device*, const char*, int, const char* format, ...) {

@@ -3,15 +3,14 @@
 // so that a dlopened handler_clone.so finds the symbols.
 //
 // What it copies from the daemon: the order handle_cmd, then callouts; completion through `done`;
-// the checks of lengths and addresses, and those that it lacks;
-// compound commands that call the handler again from inside tcmur_cmd_complete (WRITE VERIFY);
-// UNMAP with a command of its own for each descriptor, whose errors are lost; a sense buffer full
-// of garbage.
+// the checks of lengths and addresses, and those that it lacks; a sense buffer full of garbage.
+// Its compound commands it does not have: the handler leaves none to it.
 #pragma once
 
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -39,14 +38,7 @@ std::vector<std::string> take_log();
 // What a handler may set in `open`, readable by tests.
 struct HostAttributes {
   std::uint32_t max_xfer_len = 128;
-  std::uint32_t opt_xcopy_rw_len = 128;
-  std::uint32_t max_unmap_len = 0;
-  std::uint32_t opt_unmap_gran = 128;
-  bool split_unmaps = true;
-  std::uint32_t unmap_gran_align = 0;
   bool write_cache = false;
-  bool solid_state = false;
-  bool unmap = false;
 };
 
 struct Reply {
@@ -82,6 +74,10 @@ class HostLun {
   // One command, start to end, its data in the caller's own memory and pieces. `cdb` has
   // cdb_bytes() bytes. Waits as below.
   Reply execute(const Bytes& cdb, const std::vector<iovec>& buffers);
+  // A READ, WRITE or SYNCHRONIZE CACHE that nobody waits for: `ended` gets its TCMU_STS_, once, on
+  // the thread that completes it, or on this one when a callout refuses. The memory of `buffers`
+  // lives until then.
+  void start(const Bytes& cdb, const std::vector<iovec>& buffers, std::function<void(int)> ended);
   // One command, start to end. Data travels in pieces of at most 4 KiB, as a fragmented data area
   // has them; waits at most 60 s, then aborts the test program: a lost command is a bug.
   Reply execute(const Bytes& cdb, const Bytes& data_out = {}, std::size_t data_in = 0);

@@ -90,7 +90,7 @@ TEST_F(ConfigFile, is_refused_by_name_and_line) {
 
 TEST_F(ConfigFile, never_shows_a_secret) {
   for (const std::string line : {"origin=xyz://user:sesame@h", "origin nbds://user:sesame@h",
-                                 "origin = http://u:sesame@h", "nbds://user:sesame@h"}) {
+                                 "origin = http://u:sesame@h:port/x", "nbds://user:sesame@h"}) {
     write("vm1", line + "\ndest=/b\n");
     const auto options = load("clone/conf=vm1");
     ASSERT_FALSE(options);

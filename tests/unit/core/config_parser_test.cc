@@ -1,3 +1,5 @@
+#include "core/config_parser.h"
+
 #include <gtest/gtest.h>
 
 #include <iterator>
@@ -46,6 +48,7 @@ TEST(ConfigParser, fills_in_the_defaults) {
   EXPECT_EQ(options->conf, "");
   EXPECT_EQ(options->region_size, 4096U);
   EXPECT_TRUE(options->write_cache);
+  EXPECT_FALSE(options->read_only);
   EXPECT_FALSE(options->init_overwrite);
   EXPECT_TRUE(options->hydration);
   EXPECT_EQ(options->hydration_threshold, 0U);
@@ -57,13 +60,14 @@ TEST(ConfigParser, fills_in_the_defaults) {
 
 TEST(ConfigParser, reads_every_key) {
   const auto options = parse_config(kBase +
-                                    ";meta=/m;region_size=64K;write_cache=off;init=overwrite;"
+                                    ";meta=/m;region_size=64K;write_cache=off;ro=on;init=overwrite;"
                                     "hydration=off;hydration_threshold=7;hydration_batch_size=9;"
                                     "discard_passdown=off;origin_timeout=1500ms");
   ASSERT_TRUE(options);
   EXPECT_EQ(options->meta, "/m");
   EXPECT_EQ(options->region_size, 65536U);
   EXPECT_FALSE(options->write_cache);
+  EXPECT_TRUE(options->read_only);
   EXPECT_TRUE(options->init_overwrite);
   EXPECT_FALSE(options->hydration);
   EXPECT_EQ(options->hydration_threshold, 7U);
@@ -82,7 +86,8 @@ TEST(ConfigParser, knows_the_bare_words_of_dm_clone) {
 TEST(ConfigParser, accepts_every_kind_of_origin_of_this_version) {
   for (const std::string origin :
        {"/srv/a", "file%3A/srv/a", "file%3A///srv/a", "nbd%3A//server", "NBD%3A//server%3A10809/x",
-        "nbds%3A//server/export", "nbd+unix%3A///export?socket=/run/nbd.sock"}) {
+        "nbds%3A//server/export", "nbd+unix%3A///export?socket=/run/nbd.sock",
+        "http%3A//server/disk.img", "HTTPS%3A//server%3A8443/a/b%2520c"}) {
     EXPECT_EQ(verdict("clone/origin=" + origin + ";dest=/d"), "accepted") << origin;
   }
 }
@@ -133,7 +138,7 @@ TEST(ConfigParser, refuses_in_one_sentence_that_names_the_key) {
       {kBase + ";Hydration=on", {"Hydration", "mean hydration?"}},
       {kBase + ";rate_limit=1m", {"rate_limit", "unknown key", "tcmu-clone(7)"}},
       {kBase + ";copy_on_read=on", {"copy_on_read", "unknown key"}},
-      {kBase + ";ro=on", {"ro", "unknown key"}},
+      {kBase + ";rw=on", {"rw", "unknown key"}},
       {kBase + ";alternate=/x", {"alternate", "unknown key"}},
       {kBase + ";on_origin_loss=busy", {"on_origin_loss", "unknown key"}},
       {kBase + ";=x", {"unknown key"}},
@@ -162,9 +167,10 @@ TEST(ConfigParser, refuses_in_one_sentence_that_names_the_key) {
       {"clone/origin=a;dest=/b", {"origin", "absolute path"}},
       {"clone/origin=/a;dest=b", {"dest", "\"b\"", "absolute"}},
       {kBase + ";meta=m", {"meta", "absolute"}},
-      {"clone/origin=http%3A//h/x;dest=/b", {"http", "not supported by this version"}},
-      {"clone/origin=HTTPS%3A//h/x;dest=/b", {"https", "not supported by this version"}},
-      {"clone/origin=iscsi%3A//h/x;dest=/b", {"iscsi", "not supported by this version"}},
+      {"clone/origin=http%3A///x;dest=/b", {"http", "server"}},
+      {"clone/origin=https%3Ah/x;dest=/b", {"https", "//"}},
+      {"clone/origin=http%3A//h%3Ax/y;dest=/b", {"port"}},
+      {"clone/origin=iscsi%3A//h/x;dest=/b", {"iscsi", "no target's name follows"}},
       {"clone/origin=ftp%3A//h/x;dest=/b", {"origin", "scheme is not known"}},
       {"clone/origin=file%3A//host/x;dest=/b", {"origin", "absolute path"}},
       {"clone/origin=file%3Ax;dest=/b", {"origin", "absolute path"}},
@@ -197,6 +203,8 @@ TEST(ConfigParser, never_shows_what_may_be_a_secret) {
            "clone/origin=user%3Ases;ame@h;dest=/b",
            "clone/origin=sesame;dest=/b",
            "clone/origin=nbd+unix%3A//u%3Asesame@/x;dest=/b",
+           "clone/origin=iscsi%3A//u%25sesame@h/x/1;dest=/b",
+           "clone/origin=iscsi%3A//u%25ses/ame@h/iqn.a%3Ab/1;dest=/b",
            "clone/origin=nbd://user:sesame@h;dest=/b",
        }) {
     const std::string text = verdict(config);
@@ -218,12 +226,30 @@ TEST(ConfigParser, keeps_messages_printable_whatever_the_string_holds) {
   }
 }
 
-TEST(ConfigParser, warns_about_credentials_in_a_string_everybody_can_read) {
-  const auto options = parse_config("clone/origin=nbds%3A//user%3Asesame@h/x;dest=/b");
-  ASSERT_TRUE(options);
-  ASSERT_EQ(options->warnings.size(), 1U);
-  EXPECT_NE(options->warnings[0].find("conf=NAME"), std::string::npos);
-  EXPECT_EQ(options->warnings[0].find("sesame"), std::string::npos);
+TEST(ConfigParser, refuses_credentials_in_a_string_everybody_can_read) {
+  for (const std::string setting :
+       {"origin=nbds%3A//user%3Asesame@h/x", "origin=https%3A//user%3Asesame@h/x",
+        "origin=https%3A//h/x?X-Signature=sesame", "origin=https%3A//h/x;origin_token=sesame"}) {
+    const std::string text = verdict("clone/" + setting + ";dest=/b");
+    EXPECT_NE(text.find("conf file of mode 0600"), std::string::npos) << text;
+    EXPECT_EQ(text.find("sesame"), std::string::npos) << text;
+  }
+}
+
+TEST(ConfigParser, takes_the_keys_of_http_origins_for_these_only) {
+  const auto options = parse_conf_text(
+      "origin=https://u:p@h/x?y\ndest=/b\norigin_token=a.b-c_d~e+f/g==\norigin_ca=/ca.pem\n", "f",
+      "clone/conf=f");
+  ASSERT_TRUE(options) << options.error().message();
+  EXPECT_EQ(options->origin_token, "a.b-c_d~e+f/g==");
+  EXPECT_EQ(options->origin_ca, "/ca.pem");
+  for (const std::string line : {"origin_token=a", "origin_ca=/ca.pem"}) {
+    EXPECT_FALSE(parse_conf_text("origin=/a\ndest=/b\n" + line, "f", "clone/conf=f")) << line;
+  }
+  const auto odd =
+      parse_conf_text("origin=http://h/x\ndest=/b\norigin_token=se same\n", "f", "clone/conf=f");
+  ASSERT_FALSE(odd);
+  EXPECT_EQ(odd.error().message().find("same"), std::string::npos);
 }
 
 TEST(ConfigParser, tolerates_the_watchdog_of_the_runner_with_a_warning) {
@@ -260,6 +286,8 @@ TEST(ConfigParser, tells_static_keys_from_live_ones) {
        {"meta=/m", "region_size=8k", "write_cache=off", "init=overwrite"}) {
     EXPECT_TRUE(changed(fixed)) << fixed;
   }
+  // The clone has been made: that the word goes changes nothing.
+  EXPECT_FALSE(parse_config(kBase + ";init=overwrite")->first_static_difference(*base));
   EXPECT_TRUE(base->first_static_difference(*parse_config("clone/origin=/x;dest=/dev/vg/vm1")));
   EXPECT_TRUE(base->first_static_difference(*parse_config("clone/origin=/srv/golden.img;dest=/x")));
   EXPECT_TRUE(parse_config("clone/conf=a")->first_static_difference(*parse_config("clone/conf=b")));
@@ -296,6 +324,7 @@ std::string example_of(const std::string& word) {
   static const std::vector<std::pair<std::string, std::string>> kExamples = {
       {"SPEC", "/a"}, {"PATH", "/p"},    {"NAME", "vm1"},  {"SIZE", "8k"},
       {"TIME", "2s"}, {"on|off", "off"}, {"N|auto", "12"}, {"overwrite", "overwrite"},
+      {"TOKEN", "t"},
   };
   const auto equals = word.find('=');
   if (equals == std::string::npos) {
@@ -312,7 +341,7 @@ std::string example_of(const std::string& word) {
 
 TEST(ConfigHelp, names_only_keys_that_are_accepted) {
   const auto words = words_of_help();
-  EXPECT_EQ(words.size(), 14U);
+  EXPECT_EQ(words.size(), 17U);
   for (const std::string& word : words) {
     const std::string setting = example_of(word);
     std::string config = kBase + ";" + setting;
@@ -322,6 +351,11 @@ TEST(ConfigHelp, names_only_keys_that_are_accepted) {
       config = "clone/origin=/b;" + setting;
     } else if (word.starts_with("conf=")) {
       config = "clone/" + setting;
+    } else if (word.starts_with("origin_ca=")) {
+      config = "clone/origin=https%3A//h/x;dest=/b;" + setting;
+    } else if (word.starts_with("origin_token=")) {  // In a conf file, that is.
+      EXPECT_NE(verdict(config).find("write it to a conf file"), std::string::npos) << config;
+      continue;
     }
     EXPECT_EQ(verdict(config), "accepted") << config;
   }
@@ -333,9 +367,9 @@ TEST(ConfigHelp, names_every_key_that_is_accepted) {
     helped.insert(word.substr(0, word.find('=')));
   }
   for (const std::string word :
-       {"origin", "dest", "meta", "conf", "region_size", "write_cache", "init", "hydration",
+       {"origin", "dest", "meta", "conf", "region_size", "write_cache", "ro", "init", "hydration",
         "no_hydration", "hydration_threshold", "hydration_batch_size", "discard_passdown",
-        "no_discard_passdown", "origin_timeout"}) {
+        "no_discard_passdown", "origin_timeout", "origin_token", "origin_ca"}) {
     EXPECT_NE(config::find_key(word), nullptr) << word;
     EXPECT_EQ(helped.count(word), 1U) << word;
   }

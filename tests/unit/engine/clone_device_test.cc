@@ -3,10 +3,12 @@
 #include "clonedev/clone_device.h"
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
+#include <csignal>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
@@ -300,8 +302,10 @@ TEST_F(CloneDeviceTest, refuses_every_damaged_unit_of_the_superblocks) {
 
 TEST_F(CloneDeviceTest, refuses_another_size_region_size_or_destination) {
   make();
-  request_.size_bytes = kSize / 2;
-  refuses(request_, "was made with 1048576 bytes");
+  for (const std::uint64_t another : {kSize / 2, kSize * 2}) {
+    request_.size_bytes = another;
+    refuses(request_, "has 1048576 bytes, the LUN " + std::to_string(another));
+  }
   request_ = request("vm1");
   request_.options.region_size = 65536;
   refuses(request_, "region_size");
@@ -309,6 +313,83 @@ TEST_F(CloneDeviceTest, refuses_another_size_region_size_or_destination) {
   fs::copy_file(folder_ / "vm1.img", folder_ / "copy");
   fs::rename(folder_ / "copy", folder_ / "vm1.img");
   refuses(request_, "is not the one the clone was made with");
+}
+
+TEST_F(CloneDeviceTest, grows_its_files_and_keeps_its_size_whatever_dev_size_says) {
+  request_.size_bytes = kSize - 1536;
+  const std::string origin = content(folder_ / "origin");
+  const std::string data = random_bytes(9, 4096);
+  const std::uint64_t larger = 80 * kSize;  // Two pages of states.
+  {
+    auto device = CloneDevice::open(request_);
+    ASSERT_TRUE(device) << device.error().message();
+    const auto shrunk = (*device)->grow(kSize / 2);
+    ASSERT_FALSE(shrunk);
+    EXPECT_NE(shrunk.error().message().find("cannot shrink"), std::string::npos);
+    const auto grown = (*device)->grow(larger);
+    ASSERT_TRUE(grown) << grown.error().message();
+    EXPECT_EQ((*device)->status().size_bytes, larger);
+    EXPECT_EQ(read(**device, kSize - 4096, 8192),
+              origin.substr(kSize - 4096, 2560) + std::string(8192 - 2560, '\0'));
+    EXPECT_TRUE(write(**device, larger - 4096, data));
+  }
+  EXPECT_EQ(fs::file_size(folder_ / "vm1.img"), larger);
+  auto device = CloneDevice::open(request_);
+  ASSERT_TRUE(device) << device.error().message();
+  EXPECT_EQ((*device)->status().size_bytes, larger) << "dev_size is still the old one";
+  EXPECT_EQ(read(**device, larger - 4096, 4096), data);
+  ASSERT_TRUE((*device)->grow(larger + 4096));
+  device->reset();
+  for (const std::uint64_t never : {kSize - 2048, larger + 8192}) {
+    request_.size_bytes = never;
+    refuses(request_, "create it with its own size");
+  }
+  request_.size_bytes = larger;
+  EXPECT_TRUE(CloneDevice::open(request_)) << "a size that it had once";
+}
+
+TEST_F(CloneDeviceTest, a_complete_clone_grows_without_its_origin_and_stays_complete) {
+  const std::string origin = content(folder_ / "origin");
+  request_.options.hydration = true;
+  // What lies behind the end of the disk is not shown when it grows.
+  put(folder_ / "vm1.img", random_bytes(5, 2 * kSize));
+  request_.options.init_overwrite = true;
+  auto device = CloneDevice::open(request_);
+  ASSERT_TRUE(device) << device.error().message();
+  for (int i = 0; i < 200 && (*device)->status().state != CloneState::complete; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  }
+  fs::remove(folder_ / "origin");
+  ASSERT_TRUE((*device)->grow(3 * kSize));
+  EXPECT_EQ((*device)->status().state, CloneState::complete);
+  EXPECT_TRUE((*device)->close());
+  EXPECT_TRUE(content(folder_ / "vm1.img") == origin + std::string(2 * kSize, '\0'));
+  device->reset();
+  request_.size_bytes = 3 * kSize;
+  device = CloneDevice::open(request_);
+  ASSERT_TRUE(device) << device.error().message();
+  EXPECT_EQ((*device)->status().state, CloneState::complete);
+  EXPECT_EQ(read(**device, kSize, 4096), std::string(4096, '\0'));
+}
+
+TEST_F(CloneDeviceTest, growth_that_the_files_cannot_follow_leaves_all_as_it_was) {
+  auto device = CloneDevice::open(request_);
+  ASSERT_TRUE(device) << device.error().message();
+  const auto before = fs::file_size(folder_ / "vm1.meta");
+  rlimit files{};
+  ASSERT_EQ(::getrlimit(RLIMIT_FSIZE, &files), 0);
+  const auto handler = std::signal(SIGXFSZ, SIG_IGN);
+  const rlimit low{std::uint64_t{100} << 20, files.rlim_max};
+  ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &low), 0);
+  const auto grown = (*device)->grow(std::uint64_t{1} << 30);
+  ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &files), 0);
+  std::signal(SIGXFSZ, handler);
+  ASSERT_FALSE(grown);
+  EXPECT_EQ((*device)->status().size_bytes, kSize);
+  EXPECT_EQ(fs::file_size(folder_ / "vm1.img"), kSize);
+  EXPECT_EQ(fs::file_size(folder_ / "vm1.meta"), before);
+  EXPECT_TRUE(write(**device, kSize - 4096, random_bytes(3, 4096)));
+  EXPECT_TRUE((*device)->grow(std::uint64_t{1} << 30));
 }
 
 TEST_F(CloneDeviceTest, refuses_an_origin_that_has_changed) {

@@ -18,6 +18,16 @@ TEST(Messages, switch_hydration) {
   EXPECT_FALSE(off->hydration);
 }
 
+// As in the kernel (strcasecmp).
+TEST(Messages, have_names_in_any_case) {
+  const auto off = apply_message("Disable_HYDRATION", {});
+  ASSERT_TRUE(off);
+  EXPECT_FALSE(off->hydration);
+  const auto changed = apply_message("HYDRATION_BATCH_SIZE 5", {});
+  ASSERT_TRUE(changed);
+  EXPECT_EQ(changed->hydration_batch_size, 5u);
+}
+
 TEST(Messages, set_the_numbers_and_leave_the_rest_as_it_was) {
   Options options;
   options.origin = "/o";
@@ -54,9 +64,8 @@ TEST(Messages, tell_how_to_stop_hydration_instead_of_zero) {
 }
 
 TEST(Messages, refuse_unknown_words_with_the_list_of_those_that_exist) {
-  for (const std::string& words :
-       {std::string(), std::string("resize"), std::string("ENABLE_HYDRATION"),
-        std::string(" enable_hydration"), std::string(10'000, 'x')}) {
+  for (const std::string& words : {std::string(), std::string("resize"),
+                                   std::string(" enable_hydration"), std::string(10'000, 'x')}) {
     const auto refused = apply_message(words, {});
     ASSERT_FALSE(refused) << words.substr(0, 40);
     EXPECT_EQ(refused.error().code, Errc::bad_config);
@@ -66,7 +75,7 @@ TEST(Messages, refuse_unknown_words_with_the_list_of_those_that_exist) {
   }
 }
 
-// dm-clone refuses them too (DMEMIT: wrong number of arguments).
+// dm-clone would ignore it.
 TEST(Messages, refuse_what_follows_a_message_without_a_number) {
   EXPECT_FALSE(apply_message("enable_hydration 1", {}));
   EXPECT_FALSE(apply_message("disable_hydration please", {}));

@@ -239,6 +239,15 @@ TEST_F(ControlCommandsTest, status_knows_names) {
   EXPECT_EQ(unknown["usage"], false);
 }
 
+TEST_F(ControlCommandsTest, root_may_have_a_failure_forgotten_and_nothing_else) {
+  EXPECT_EQ(answer("forget vm2", false)["ok"], false);
+  EXPECT_EQ(answer("forget vm2")["ok"], true);
+  EXPECT_EQ(answer("list")["result"].size(), 1U);
+  EXPECT_EQ(answer("forget vm2")["ok"], false);
+  EXPECT_EQ(answer("forget memory")["ok"], false);
+  EXPECT_EQ(answer("status memory")["ok"], true);
+}
+
 TEST_F(ControlCommandsTest, messages_are_for_root) {
   EXPECT_EQ(answer("message memory enable_hydration")["ok"], true);
   const json refused = answer("message memory enable_hydration", false);

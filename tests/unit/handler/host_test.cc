@@ -12,6 +12,9 @@
 #include <thread>
 
 #include "metadata/disk_format.h"
+#include "scsi/cdb.h"
+#include "scsi/inquiry.h"
+#include "scsi/status.h"
 #include "support/nbd_server.h"
 #include "support/plugin_site.h"
 
@@ -50,6 +53,32 @@ void mark_needs_check(const std::string& meta) {
   }
   file.seekp(0);
   file.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
+}
+
+Bytes with_blocks(Bytes cdb, std::size_t lba_at, std::size_t lba_bytes, std::uint64_t lba,
+                  std::size_t count_at, std::size_t count_bytes, std::uint64_t count) {
+  scsi::put_big_endian(&cdb[lba_at], lba, lba_bytes);
+  scsi::put_big_endian(&cdb[count_at], count, count_bytes);
+  return cdb;
+}
+Bytes cdb10(std::uint8_t opcode, std::uint8_t flags, std::uint64_t lba, std::uint64_t count) {
+  return with_blocks({opcode, flags, 0, 0, 0, 0, 0, 0, 0, 0}, 2, 4, lba, 7, 2, count);
+}
+Bytes cdb12(std::uint8_t opcode, std::uint8_t flags, std::uint64_t lba, std::uint64_t count) {
+  return with_blocks({opcode, flags, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}, 2, 4, lba, 6, 4, count);
+}
+Bytes cdb16(std::uint8_t opcode, std::uint8_t flags, std::uint64_t lba, std::uint64_t count) {
+  Bytes cdb(16);
+  cdb[0] = opcode;
+  cdb[1] = flags;
+  return with_blocks(std::move(cdb), 2, 8, lba, 10, 4, count);
+}
+
+// Empty unless the handler has made the sense data itself.
+scsi::Sense sense_of(const Reply& reply) {
+  if (reply.status != TCMU_STS_PASSTHROUGH_ERR) return {};
+  const auto code = static_cast<std::uint16_t>(scsi::big_endian(&reply.sense[12], 2));
+  return {reply.sense[2], code};
 }
 
 class HostTest : public ::testing::Test {
@@ -180,24 +209,19 @@ TEST_F(HostTest, lun_with_needs_check_is_write_protected_until_it_is_cleared) {
   ASSERT_EQ(lun().open(), 0);
   EXPECT_EQ(lun_->write(4096, Bytes(4096, 0xa1)).status, TCMU_STS_OK);
   const Bytes mode_sense{0x1a, 0, 0x3f, 0, 0xff, 0};
-  EXPECT_EQ(lun_->execute(mode_sense, {}, 255).status, TCMU_STS_NOT_HANDLED) << "the runner's";
+  EXPECT_EQ(lun_->execute(mode_sense, {}, 255).data[2], 0x10) << "DPOFUA alone";
   lun_->close();
   mark_needs_check(folder_ + "/meta");
   ASSERT_EQ(lun_->open(), 0);
   const Reply mode = lun_->execute(mode_sense, {}, 255);
   EXPECT_EQ(mode.status, TCMU_STS_OK);
-  EXPECT_EQ(mode.data[2], 0x80) << "WP";
+  EXPECT_EQ(mode.data[2], 0x90) << "WP";
   const Bytes block(4096, 0xb2);
   const Reply refused[] = {lun_->write(4096, block), lun_->write_verify(4096, block),
                            lun_->execute({0x42, 0, 0, 0, 0, 0, 0, 0, 24, 0}, Bytes(24)),
                            lun_->write_same(0, 8192, Bytes(512), true),
                            lun_->compare_and_write(4096, Bytes(512, 0xa1), Bytes(512, 0xb2))};
-  for (const Reply& one : refused) {
-    EXPECT_EQ(one.status, TCMU_STS_PASSTHROUGH_ERR);
-    EXPECT_EQ(one.sense[2], 0x07);
-    EXPECT_EQ(one.sense[12], 0x27);
-    EXPECT_EQ(one.sense[13], 0x00);
-  }
+  for (const Reply& one : refused) EXPECT_EQ(sense_of(one), scsi::kWriteProtected);
   expect_bytes(0, origin_bytes(0, 4096));
   expect_bytes(4096, Bytes(4096, 0xa1));
   const auto status = nlohmann::json::parse(site->ask_control("status " + name_ + "\n"))["result"];
@@ -206,7 +230,20 @@ TEST_F(HostTest, lun_with_needs_check_is_write_protected_until_it_is_cleared) {
   site->ask_control("message " + name_ + " clear_needs_check\n");
   EXPECT_EQ(lun_->write(4096, block, true).status, TCMU_STS_OK);
   expect_bytes(4096, block);
-  EXPECT_EQ(lun_->execute(mode_sense, {}, 255).status, TCMU_STS_NOT_HANDLED);
+  EXPECT_EQ(lun_->execute(mode_sense, {}, 255).data[2], 0x10);
+}
+
+TEST_F(HostTest, lun_with_ro_on_shows_write_protection_and_refuses_every_change) {
+  ASSERT_EQ(lun(512, ";hydration=off;ro=on").open(), 0);
+  EXPECT_EQ(lun_->execute({0x1a, 0, 0x3f, 0, 0xff, 0}, {}, 255).data[2], 0x90) << "WP";
+  const Reply refused[] = {lun_->write(4096, Bytes(4096, 0xb2)),
+                           lun_->execute({0x42, 0, 0, 0, 0, 0, 0, 0, 24, 0}, Bytes(24)),
+                           lun_->write_same(0, 8192, Bytes(512), true)};
+  for (const Reply& one : refused) EXPECT_EQ(sense_of(one), scsi::kWriteProtected);
+  expect_bytes(0, origin_bytes(0, 65536));
+  const auto status = nlohmann::json::parse(site->ask_control("status " + name_ + "\n"))["result"];
+  EXPECT_EQ(status["mode"], "ro");
+  EXPECT_EQ(status["state"], "paused");
 }
 
 TEST_F(HostTest, unmapped_ranges_read_as_zeroes) {
@@ -245,11 +282,154 @@ TEST_F(HostTest, compare_and_write_writes_only_over_what_it_expects) {
   expect_bytes(4096, after);
 }
 
-TEST_F(HostTest, write_verify_enters_the_handler_again_while_completing) {
+TEST_F(HostTest, write_verify_writes_and_reads_back) {
   ASSERT_EQ(lun().open(), 0);
-  const Reply reply = lun_->write_verify(12288, Bytes(8192, 0xe5));
+  const Bytes data(8192, 0xe5);
+  const Reply reply = lun_->write_verify(12288, data);
   EXPECT_EQ(reply.status, TCMU_STS_OK);
   EXPECT_EQ(reply.completions, 1);
+  expect_bytes(12288, data);
+  EXPECT_EQ(lun_->execute(cdb12(0xae, 0x02, 24, 16), data).status, TCMU_STS_OK);
+  EXPECT_EQ(sense_of(lun_->execute(cdb12(0xae, 0x02, 24, 16), Bytes(512))),
+            scsi::kInvalidFieldInCdb)
+      << "too little data";
+}
+
+TEST_F(HostTest, verify_compares_what_came_along_and_says_where_it_differs) {
+  ASSERT_EQ(lun().open(), 0);
+  Bytes data = origin_bytes(8192, 600 * 512);
+  EXPECT_EQ(lun_->execute(cdb10(0x2f, 0x02, 16, 600), data).status, TCMU_STS_OK);
+  EXPECT_EQ(lun_->execute(cdb10(0x2f, 0, 16, 600)).status, TCMU_STS_OK) << "without data";
+  constexpr std::size_t kWrong = 512 * 512 + 7;  // In the second piece that is read.
+  data[kWrong] ^= 1;
+  const Reply differs = lun_->execute(cdb10(0x2f, 0x02, 16, 600), data);
+  EXPECT_EQ(differs.status, TCMU_STS_MISCOMPARE);
+  EXPECT_EQ(scsi::big_endian(&differs.sense[3], 4), kWrong);
+  const std::uint64_t end = kSize / 512;
+  EXPECT_EQ(sense_of(lun_->execute(cdb10(0x2f, 0, end, 1))), scsi::kLbaOutOfRange);
+}
+
+TEST_F(HostTest, or_write_sets_bits_and_clears_none) {
+  ASSERT_EQ(lun().open(), 0);
+  constexpr std::size_t kLength = 200 * 512;  // More than one piece.
+  Bytes wanted = origin_bytes(4096, kLength);
+  for (std::uint8_t& byte : wanted) byte |= 0x81;
+  EXPECT_EQ(lun_->execute(cdb16(0x8b, 0, 8, 200), Bytes(kLength, 0x81)).status, TCMU_STS_OK);
+  expect_bytes(4096, wanted);
+  expect_bytes(0, origin_bytes(0, 4096));
+}
+
+TEST_F(HostTest, short_commands_of_length_zero_move_256_blocks) {
+  ASSERT_EQ(lun().open(), 0);
+  const Reply read = lun_->execute({0x08, 0, 0, 8, 0, 0}, {}, 256 * 512);
+  EXPECT_EQ(read.status, TCMU_STS_OK);
+  EXPECT_EQ(read.data, origin_bytes(4096, 256 * 512));
+  const Bytes data(256 * 512, 0x3c);
+  EXPECT_EQ(lun_->execute({0x0a, 0, 0, 8, 0, 0}, data).status, TCMU_STS_OK);
+  expect_bytes(4096, data);
+}
+
+TEST_F(HostTest, write_same_reaches_to_the_end_of_the_disk) {
+  ASSERT_EQ(lun().open(), 0);
+  EXPECT_EQ(sense_of(lun_->execute(cdb16(0x93, 0x01, 8, 16))), scsi::kInvalidFieldInCdb)
+      << "NDOB: without data the kernel would let it pass by a reservation";
+  const std::uint64_t end = kSize / 512;
+  EXPECT_EQ(lun_->execute(cdb16(0x93, 0x08, end - 3, 0), Bytes(512, 0x11)).status, TCMU_STS_OK);
+  expect_bytes(kSize - 3 * 512, Bytes(3 * 512, 0x11));
+  EXPECT_EQ(sense_of(lun_->execute(cdb16(0x93, 0, end - 3, 4), Bytes(512))), scsi::kLbaOutOfRange);
+  EXPECT_EQ(sense_of(lun_->execute(cdb16(0x93, 0x10, 0, 1), Bytes(512))), scsi::kInvalidFieldInCdb)
+      << "ANCHOR";
+}
+
+TEST_F(HostTest, an_unmap_of_many_ranges_is_whole_or_nothing) {
+  ASSERT_EQ(lun().open(), 0);
+  const auto unmap = [this](std::uint64_t last) {
+    Bytes list(8 + 16 * 100);
+    scsi::put_big_endian(&list[2], 16 * 100, 2);
+    for (std::size_t i = 0; i < 100; ++i) {
+      scsi::put_big_endian(&list[8 + 16 * i], i < 99 ? 16 * i : last, 8);
+      scsi::put_big_endian(&list[16 + 16 * i], 8, 4);
+    }
+    return lun_->execute(cdb10(0x42, 0, 0, list.size()), list);
+  };
+  EXPECT_EQ(sense_of(unmap(kSize / 512)), scsi::kLbaOutOfRange);
+  expect_bytes(0, origin_bytes(0, 99 * 8192));
+  EXPECT_EQ(unmap(16 * 99).status, TCMU_STS_OK);
+  for (std::uint64_t i = 0; i < 100; ++i) {
+    expect_bytes(i * 8192, Bytes(4096));
+    expect_bytes(i * 8192 + 4096, origin_bytes(i * 8192 + 4096, 4096));
+  }
+}
+
+TEST_F(HostTest, lba_status_tells_what_is_provisioned) {
+  ASSERT_EQ(lun().open(), 0);
+  EXPECT_EQ(lun_->unmap(8192, 8192).status, TCMU_STS_OK);
+  const auto status = [this](std::uint64_t lba, std::size_t length) {
+    return lun_->execute(cdb16(0x9e, 0x12, lba, length), {}, length);
+  };
+  const Reply reply = status(3, 8 + 16 * 4);
+  ASSERT_EQ(reply.status, TCMU_STS_OK);
+  EXPECT_EQ(scsi::big_endian(&reply.data[0], 4), 4U + 16 * 3);
+  const std::array<std::array<std::uint64_t, 3>, 3> wanted{
+      {{3, 13, 0}, {16, 16, 1}, {32, kSize / 512 - 32, 0}}};
+  for (std::size_t i = 0; i < wanted.size(); ++i) {
+    const std::uint8_t* const run = &reply.data[8 + 16 * i];
+    EXPECT_EQ(scsi::big_endian(run, 8), wanted[i][0]);
+    EXPECT_EQ(scsi::big_endian(run + 8, 4), wanted[i][1]);
+    EXPECT_EQ(run[12], wanted[i][2]);
+  }
+  EXPECT_EQ(scsi::big_endian(&status(20, 24).data[0], 4), 20U) << "room for one";
+  EXPECT_EQ(status(0, 4).status, TCMU_STS_OK);
+  EXPECT_EQ(sense_of(status(kSize / 512, 24)), scsi::kLbaOutOfRange);
+}
+
+TEST_F(HostTest, extended_copy_copies_inside_of_the_lun) {
+  ASSERT_EQ(lun().open(), 0);
+  const auto copy = [this](std::string_view serial) {
+    Bytes list(16 + 32 + 28);
+    scsi::put_big_endian(&list[2], 32, 2);
+    scsi::put_big_endian(&list[8], 28, 4);
+    list[16] = 0xe4;
+    const scsi::NaaDesignator designator = scsi::naa_designator(serial);
+    std::copy(designator.begin(), designator.end(), &list[20]);
+    list[48] = 0x02;
+    scsi::put_big_endian(&list[48 + 10], 4096, 2);
+    scsi::put_big_endian(&list[48 + 12], 8, 8);
+    scsi::put_big_endian(&list[48 + 20], 16384, 8);
+    return lun_->execute(cdb16(0x83, 0, 0, list.size()), list);
+  };
+  EXPECT_EQ(sense_of(copy("another")), scsi::kCopyTargetNotReachable);
+  EXPECT_EQ(copy(HostLun::Setup{}.unit_serial).status, TCMU_STS_OK);
+  expect_bytes(16384 * 512, origin_bytes(4096, 4096 * 512));
+  const Reply limits = lun_->execute(cdb16(0x84, 0x03, 0, 64), {}, 64);
+  EXPECT_EQ(limits.status, TCMU_STS_OK);
+  EXPECT_GT(scsi::big_endian(&limits.data[10], 2), 0U);
+}
+
+TEST_F(HostTest, a_compare_and_write_of_another_length_than_one_block_is_refused) {
+  ASSERT_EQ(lun().open(), 0);
+  const Bytes two = origin_bytes(0, 1024);
+  EXPECT_EQ(sense_of(lun_->compare_and_write(0, two, two)), scsi::kInvalidFieldInCdb);
+  EXPECT_EQ(sense_of(lun_->execute(cdb16(0x89, 0, 0, 0), Bytes(1024))), scsi::kInvalidFieldInCdb);
+}
+
+TEST_F(HostTest, protection_information_and_unknown_commands_are_refused) {
+  ASSERT_EQ(lun().open(), 0);
+  EXPECT_EQ(sense_of(lun_->execute(cdb10(0x28, 0x20, 0, 1), {}, 512)), scsi::kInvalidFieldInCdb);
+  EXPECT_EQ(sense_of(lun_->execute(cdb16(0x8a, 0x20, 0, 1), Bytes(512))), scsi::kInvalidFieldInCdb);
+  EXPECT_EQ(sense_of(lun_->execute(cdb10(0x48, 0, 0, 0))), scsi::kInvalidOperationCode)
+      << "SANITIZE";
+  EXPECT_EQ(sense_of(lun_->execute(cdb16(0x9e, 0x11, 0, 0))), scsi::kInvalidFieldInCdb);
+}
+
+TEST_F(HostTest, capacity_has_physical_blocks_of_4_kib) {
+  ASSERT_EQ(lun().open(), 0);
+  const Reply reply = lun_->execute(cdb16(0x9e, 0x10, 0, 32), {}, 32);
+  ASSERT_EQ(reply.status, TCMU_STS_OK);
+  EXPECT_EQ((scsi::big_endian(&reply.data[0], 8) + 1) * 512, kSize);
+  EXPECT_EQ(scsi::big_endian(&reply.data[8], 4), 512U);
+  EXPECT_EQ(512U << (reply.data[13] & 0x0f), 4096U);
+  EXPECT_EQ(reply.data[14], 0xc0) << "LBPME, LBPRZ";
 }
 
 TEST_F(HostTest, many_threads_lose_no_command) {
@@ -273,8 +453,8 @@ TEST_F(HostTest, lun_of_4096_byte_blocks_works) {
   EXPECT_EQ(lun_->write(8192, Bytes(4096, 1)).status, TCMU_STS_OK);
   expect_bytes(8192, Bytes(4096, 1));
   expect_bytes(12288, origin_bytes(12288, 4096));
-  EXPECT_EQ(lun_->attributes().opt_unmap_gran, 1U);
   EXPECT_EQ(lun_->attributes().max_xfer_len, 256U);
+  EXPECT_EQ(lun_->execute(cdb16(0x9e, 0x10, 0, 32), {}, 32).data[13], 0) << "physical blocks";
 }
 
 TEST_F(HostTest, other_block_sizes_are_refused_with_a_sentence) {
@@ -291,13 +471,7 @@ TEST_F(HostTest, runner_is_told_what_the_lun_can_do) {
   ASSERT_EQ(lun().open(), 0);
   const HostAttributes& told = lun_->attributes();
   EXPECT_TRUE(told.write_cache);
-  EXPECT_TRUE(told.solid_state);
-  EXPECT_TRUE(told.unmap);
-  EXPECT_EQ(told.opt_unmap_gran, 8U);
-  EXPECT_EQ(told.unmap_gran_align, 8U) << "0 makes the daemon divide by zero";
-  EXPECT_FALSE(told.split_unmaps);
   EXPECT_EQ(told.max_xfer_len, 2048U);
-  EXPECT_GT(told.max_unmap_len, 0U);
 }
 
 TEST_F(HostTest, write_cache_off_is_told_too) {
@@ -313,12 +487,15 @@ TEST_F(HostTest, identification_never_shows_the_config_string) {
   const std::string text(reply.data.begin(), reply.data.end());
   EXPECT_NE(text.find("LIO-ORG 0123abcd-4567"), std::string::npos);
   EXPECT_EQ(text.find("origin="), std::string::npos);
-  EXPECT_EQ(lun_->inquiry(true, 0xb0).status, TCMU_STS_NOT_HANDLED) << "the runner's own";
+  EXPECT_EQ(sense_of(lun_->inquiry(true, 0xb3)), scsi::kInvalidFieldInCdb);
 }
 
-TEST_F(HostTest, format_unit_is_refused) {
+TEST_F(HostTest, format_unit_leaves_a_disk_of_zeroes) {
   ASSERT_EQ(lun().open(), 0);
-  EXPECT_EQ(lun_->execute({0x04, 0, 0, 0, 0, 0}).status, TCMU_STS_INVALID_CMD);
+  EXPECT_EQ(sense_of(lun_->execute({0x04, 0x80, 0, 0, 0, 0})), scsi::kInvalidFieldInCdb);
+  expect_bytes(0, origin_bytes(0, 4096));
+  EXPECT_EQ(lun_->execute({0x04, 0x10, 0, 0, 0, 0}, Bytes(4)).status, TCMU_STS_OK);
+  expect_bytes(0, Bytes(kSize));
 }
 
 TEST_F(HostTest, restore_that_writes_everything_back_changes_nothing) {
@@ -337,7 +514,21 @@ TEST_F(HostTest, live_keys_change_and_static_keys_do_not) {
   const auto log = take_log();
   ASSERT_FALSE(log.empty());
   EXPECT_NE(log[0].find("region_size"), std::string::npos) << log[0];
-  EXPECT_EQ(lun_->reconfigure_size(kSize * 2), -EINVAL);
+}
+
+TEST_F(HostTest, grows_while_it_is_open_and_does_not_shrink) {
+  ASSERT_EQ(lun().open(), 0);
+  take_log();
+  EXPECT_EQ(lun_->reconfigure_size(kSize / 2), -EINVAL);
+  const auto log = take_log();
+  ASSERT_EQ(log.size(), 1u);
+  EXPECT_NE(log[0].find("cannot shrink"), std::string::npos) << log[0];
+  EXPECT_EQ(lun_->reconfigure_size(kSize), 0) << "a restore writes what is so already";
+  EXPECT_EQ(lun_->reconfigure_size(kSize * 2 + 100), 0) << "bytes that are no block do not count";
+  expect_bytes(kSize, Bytes(4096));
+  expect_bytes(0, origin_bytes(0, 4096));
+  const auto status = nlohmann::json::parse(site->ask_control("status " + name_ + "\n"));
+  EXPECT_EQ(status["result"]["size_bytes"], kSize * 2);
 }
 
 TEST_F(HostTest, control_socket_lists_what_is_open_and_what_failed) {

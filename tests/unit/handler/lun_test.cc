@@ -10,6 +10,9 @@
 #include <mutex>
 #include <thread>
 
+#include "steps/deallocation.h"
+#include "steps/or_write.h"
+#include "steps/repetition.h"
 #include "support/memory_clone.h"
 #include "support/runner_host.h"
 
@@ -62,8 +65,11 @@ class LunTest : public ::testing::Test {
     return names;
   }
 
-  static std::span<const std::byte> as_block(const Bytes& bytes) {
-    return std::as_bytes(std::span(bytes));
+  static DeviceCommand write_same(const Bytes& block, Extent extent) {
+    return {Operation::write_same, Repetition::make(std::as_bytes(std::span(block)), extent)};
+  }
+  static DeviceCommand unmap(std::vector<Extent> extents) {
+    return {Operation::unmap, std::make_unique<Deallocation>(std::move(extents))};
   }
 
   std::shared_ptr<MemoryCloneControl> control_ = std::make_shared<MemoryCloneControl>(kSize);
@@ -110,12 +116,13 @@ TEST_F(LunTest, nothing_is_completed_on_the_callers_stack) {
 }
 
 TEST_F(LunTest, write_same_of_zeroes_keeps_space_unless_unmap_was_set) {
-  const Bytes zeroes(512);
+  const Extent extent{0, 4 << 20};
   Command keep({0x93, 0});
-  lun_.write_same(&keep.cmd, as_block(zeroes), {0, 4 << 20}, false);
+  lun_.run(&keep.cmd, {Operation::write_same, std::make_unique<ZeroRange>(extent, Zeroing::keep)});
   EXPECT_EQ(keep.wait(), TCMU_STS_OK);
   Command give_back({0x93, 0});
-  lun_.write_same(&give_back.cmd, as_block(zeroes), {0, 4 << 20}, true);
+  lun_.run(&give_back.cmd,
+           {Operation::write_same, std::make_unique<ZeroRange>(extent, Zeroing::deallocate)});
   EXPECT_EQ(give_back.wait(), TCMU_STS_OK);
   EXPECT_EQ(what_was_done(), (std::vector<std::string>{"zero-keep", "zero-deallocate"}));
 }
@@ -126,7 +133,7 @@ TEST_F(LunTest, write_same_of_a_pattern_writes_it_everywhere_in_bounded_steps) {
   // Neither a multiple of a step nor of the pattern buffer.
   const Extent extent{512, (3 << 20) + 512 * 5};
   Command command({0x93, 0});
-  ASSERT_EQ(lun_.write_same(&command.cmd, as_block(block), extent, true), TCMU_STS_OK);
+  ASSERT_EQ(lun_.run(&command.cmd, write_same(block, extent)), TCMU_STS_OK);
   EXPECT_EQ(command.wait(), TCMU_STS_OK);
   const auto written = control_->bytes(extent);
   for (std::size_t i = 0; i < written.size(); ++i) {
@@ -143,7 +150,7 @@ TEST_F(LunTest, failed_step_ends_a_write_same_once) {
   control_->fail_next("write", Error{make_error_code(Errc::no_space), "full"});
   const Bytes block(512, 9);
   Command command({0x93, 0});
-  lun_.write_same(&command.cmd, as_block(block), {0, 4 << 20}, false);
+  lun_.run(&command.cmd, write_same(block, {0, 4 << 20}));
   EXPECT_EQ(command.wait(), TCMU_STS_PASSTHROUGH_ERR);
   EXPECT_EQ(what_was_done().size(), 1U);
   EXPECT_EQ(command.lib.sense_buf[2], 0x07);
@@ -155,19 +162,34 @@ TEST_F(LunTest, a_write_same_that_has_begun_is_not_busy_any_more) {
   for (const Errc code : {Errc::busy, Errc::live_map_full}) {
     control_->fail_next("write", Error{make_error_code(code), "the origin is away"});
     Command first({0x93, 0});
-    lun_.write_same(&first.cmd, as_block(block), {0, 4 << 20}, false);
+    lun_.run(&first.cmd, write_same(block, {0, 4 << 20}));
     EXPECT_EQ(first.wait(), code == Errc::busy ? TCMU_STS_BUSY : TCMU_STS_NO_RESOURCE);
     control_->fail_next("write", Error{make_error_code(code), "the origin is away"}, 1, 1);
     Command second({0x93, 0});
-    lun_.write_same(&second.cmd, as_block(block), {0, 4 << 20}, false);
+    lun_.run(&second.cmd, write_same(block, {0, 4 << 20}));
     EXPECT_EQ(second.wait(), TCMU_STS_WR_ERR);
   }
+}
+
+// The kernel gives a command up after a while; what its initiator writes then must stay.
+TEST_F(LunTest, no_step_begins_when_the_kernel_may_have_given_the_command_up) {
+  Options options;
+  options.origin_timeout_ms = 29'000;  // Which leaves half a second.
+  Lun impatient(nullptr, "vm2", options, testing::make_memory_clone(control_));
+  const Bytes block(512, 9);
+  control_->hold();
+  Command command({0x93, 0});
+  impatient.run(&command.cmd, write_same(block, {0, 4 << 20}));
+  std::this_thread::sleep_for(std::chrono::milliseconds(600));
+  control_->release();
+  EXPECT_EQ(command.wait(), TCMU_STS_WR_ERR) << "its first step has had an effect";
+  EXPECT_EQ(what_was_done().size(), 1U);
 }
 
 TEST_F(LunTest, failed_discard_becomes_plain_zeroing) {
   control_->fail_next("zero-deallocate", Error{make_error_code(Errc::destination_write), "no"});
   Command command({0x42});
-  lun_.unmap(&command.cmd, {0, 65536});
+  lun_.run(&command.cmd, unmap({{0, 65536}}));
   EXPECT_EQ(command.wait(), TCMU_STS_OK);
   EXPECT_EQ(what_was_done(), (std::vector<std::string>{"zero-deallocate", "zero-keep"}));
 }
@@ -177,11 +199,38 @@ TEST_F(LunTest, discard_that_fails_twice_ends_and_is_logged) {
   control_->fail_next("zero-deallocate", error);
   control_->fail_next("zero-keep", error);
   Command command({0x42});
-  lun_.unmap(&command.cmd, {0, 65536});
-  EXPECT_EQ(command.wait(), TCMU_STS_HW_ERR);
+  lun_.run(&command.cmd, unmap({{0, 65536}}));
+  EXPECT_EQ(command.wait(), TCMU_STS_WR_ERR) << "the initiator hears of it";
   const auto log = testing::take_log();
   ASSERT_EQ(log.size(), 1U) << "one line a second";
   EXPECT_EQ(log[0], "warning: vm1: unmap failed: dest: EIO: see the kernel log\n");
+}
+
+TEST_F(LunTest, an_unmap_that_the_clone_cannot_take_now_is_not_tried_twice) {
+  control_->fail_next("zero-deallocate", Error{make_error_code(Errc::busy), "the origin is away"});
+  Command first({0x42});
+  lun_.run(&first.cmd, unmap({{0, 4096}, {8192, 4096}}));
+  EXPECT_EQ(first.wait(), TCMU_STS_BUSY);
+  EXPECT_EQ(what_was_done().size(), 1U);
+  control_->fail_next("zero-deallocate", Error{make_error_code(Errc::busy), "no"}, 1, 1);
+  Command second({0x42});
+  lun_.run(&second.cmd, unmap({{0, 4096}, {8192, 4096}}));
+  EXPECT_EQ(second.wait(), TCMU_STS_WR_ERR) << "its first range has gone";
+}
+
+TEST_F(LunTest, an_or_write_begins_anew_when_another_write_comes_in_between) {
+  Bytes data(512, 0x0f);
+  iovec out{data.data(), data.size()};
+  control_->fail_next("compare_and_write", Error{make_error_code(Errc::miscompare), "", 3});
+  Command command({0x8b, 0});
+  lun_.run(&command.cmd, {Operation::or_write, OrWrite::make({512, 512}, {&out, 1}, false)});
+  EXPECT_EQ(command.wait(), TCMU_STS_OK);
+  EXPECT_TRUE(lun_.close().has_value());
+  const std::vector<std::string> once{"read", "compare_and_write", "answered"};
+  std::vector<std::string> twice = once;
+  twice.insert(twice.end(), once.begin(), once.end());
+  EXPECT_EQ(what_was_done(), twice);
+  EXPECT_EQ(control_->bytes({512, 512}), std::vector<std::byte>(512, std::byte{0x0f}));
 }
 
 TEST_F(LunTest, miscompare_tells_where_and_is_not_logged) {

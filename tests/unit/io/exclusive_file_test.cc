@@ -159,8 +159,9 @@ TEST_F(ExclusiveFileTest, creates_a_file_of_its_size_without_blocks) {
   EXPECT_EQ(info.st_mode & 0777u, 0600u);
   EXPECT_TRUE(file->sync_parent().has_value());
   expect_refused(path, Errc::in_use, "in use");
-  file->unlink();
+  EXPECT_TRUE(file->unlink().has_value());
   EXPECT_NE(::stat(path.c_str(), &info), 0);
+  EXPECT_FALSE(file->unlink().has_value());
 }
 
 TEST_F(ExclusiveFileTest, creates_nothing_over_what_exists_or_without_its_folder) {

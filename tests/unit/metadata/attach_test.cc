@@ -128,7 +128,7 @@ TEST_F(AttachTest, missing_live_map_in_the_same_boot_is_refused) {
 TEST_F(AttachTest, live_map_of_another_attachment_is_refused) {
   auto store = attach(device);
   die(store);
-  ASSERT_TRUE(LiveMap::create(live.path(), id_of(7), id_of(99), pages_for(kSize)));
+  ASSERT_TRUE(LiveMap::create(live.path(), id_of(7), id_of(99), kSize / kBlockSize));
   expect_refused(kHost, "live map is missing or not usable");
 }
 

@@ -18,10 +18,15 @@
 namespace clonedev {
 namespace {
 
+Result<std::unique_ptr<LiveMap>> adopt(const std::string& dir, const Id& uuid, const Id& id,
+                                       std::uint64_t pages) {
+  return LiveMap::adopt(dir, uuid, id, pages * kPerPage, BlockState::zero);
+}
+
 class LiveMapTest : public testing::Test {
  protected:
   std::unique_ptr<LiveMap> create(std::size_t pages = 8) {
-    auto live = LiveMap::create(dir.path(), uuid, first, pages);
+    auto live = LiveMap::create(dir.path(), uuid, first, pages * kPerPage);
     EXPECT_TRUE(live) << live.error().message();
     return live ? std::move(*live) : nullptr;
   }
@@ -44,7 +49,7 @@ TEST_F(LiveMapTest, is_adopted_with_all_its_states) {
     ASSERT_TRUE(map.set({5, 100}, BlockState::destination));
     ASSERT_TRUE(map.set({2 * kPerPage, kPerPage}, BlockState::zero));
   }
-  auto again = LiveMap::adopt(dir.path(), uuid, first, 8);
+  auto again = adopt(dir.path(), uuid, first, 8);
   ASSERT_TRUE(again) << again.error().message();
   StateMap map(Geometry(8 * kPageCoversBytes, 4096), **again);
   EXPECT_EQ(map.counts().destination, 100u);
@@ -65,6 +70,50 @@ TEST_F(LiveMapTest, uniform_pages_cost_no_memory) {
   EXPECT_EQ(memory(), empty);
 }
 
+TEST_F(LiveMapTest, a_disk_of_many_pages_grows_and_gives_memory_back_around_units_of_kinds) {
+  auto live = create(4000);
+  ASSERT_TRUE(live->lengthen(9000 * kPerPage));
+  live->grow(9000 * kPerPage, BlockState::zero);
+  EXPECT_EQ(live->pages(), 9000u);
+  EXPECT_EQ(live->kind(3999), PageKind::origin);
+  EXPECT_EQ(live->kind(8999), PageKind::zero);
+  const std::uint64_t empty = memory();
+  for (std::size_t page = 4090; page < 4100; ++page) {
+    ASSERT_TRUE(live->allocate(page, ~std::uint64_t{0}));
+    live->set_kind(page, PageKind::mixed);
+  }
+  EXPECT_EQ(memory(), empty + 10 * 4096);
+  for (std::size_t page = 4090; page < 4100; ++page) live->set_kind(page, PageKind::destination);
+  live->reclaim();
+  EXPECT_EQ(memory(), empty);
+  for (std::size_t page = 4090; page < 4100; ++page) {
+    EXPECT_EQ(live->kind(page), PageKind::destination);
+  }
+  EXPECT_EQ(live->kind(4100), PageKind::zero);
+  live.reset();
+  auto again = adopt(dir.path(), uuid, first, 9000);
+  ASSERT_TRUE(again) << again.error().message();
+  EXPECT_EQ((*again)->kind(4099), PageKind::destination);
+  EXPECT_EQ((*again)->kind(8999), PageKind::zero);
+}
+
+// Its process died when the superblock had the larger size and the live map not yet.
+TEST_F(LiveMapTest, blocks_it_does_not_speak_of_are_added_when_it_is_adopted) {
+  const std::uint64_t before = 2 * kPerPage - 40;
+  ASSERT_TRUE(LiveMap::create(dir.path(), uuid, first, before));
+  for (const std::uint64_t blocks : {before + 7, before + 40, 5 * kPerPage + 1}) {
+    auto live = LiveMap::adopt(dir.path(), uuid, first, blocks, BlockState::zero);
+    ASSERT_TRUE(live) << live.error().message();
+    const StateMap map(Geometry(blocks * kBlockSize, 4096), **live);
+    EXPECT_EQ(map.counts().origin, before);
+    EXPECT_EQ(map.counts().zero, blocks - before);
+    EXPECT_EQ(map.run({0, blocks}).blocks.count, before);
+  }
+  EXPECT_EQ(LiveMap::adopt(dir.path(), uuid, first, before, BlockState::zero).error().code,
+            make_error_code(Errc::damaged))
+      << "no disk shrinks";
+}
+
 // A second partial page may find no room after the first one got some: that is taken back.
 TEST_F(LiveMapTest, memory_that_was_never_published_is_reclaimed) {
   auto live = create();
@@ -79,34 +128,31 @@ TEST_F(LiveMapTest, memory_that_was_never_published_is_reclaimed) {
 
 TEST_F(LiveMapTest, only_its_own_clone_and_attachment_may_adopt_it) {
   create();
-  EXPECT_EQ(LiveMap::adopt(dir.path(), uuid, second, 8).error().code,
-            make_error_code(Errc::foreign));
-  EXPECT_EQ(LiveMap::adopt(dir.path(), id_of(8), first, 8).error().code,
-            make_error_code(Errc::unavailable));
+  EXPECT_EQ(adopt(dir.path(), uuid, second, 8).error().code, make_error_code(Errc::foreign));
+  EXPECT_EQ(adopt(dir.path(), id_of(8), first, 8).error().code, make_error_code(Errc::unavailable));
   std::filesystem::rename(LiveMap::path_of(dir.path(), uuid),
                           LiveMap::path_of(dir.path(), id_of(8)));
-  EXPECT_EQ(LiveMap::adopt(dir.path(), id_of(8), first, 8).error().code,
-            make_error_code(Errc::foreign));
+  EXPECT_EQ(adopt(dir.path(), id_of(8), first, 8).error().code, make_error_code(Errc::foreign));
 }
 
 TEST_F(LiveMapTest, both_ids_count_until_the_next_adoption_is_confirmed) {
   create()->propose_id(second);
-  EXPECT_TRUE(LiveMap::adopt(dir.path(), uuid, first, 8));
+  EXPECT_TRUE(adopt(dir.path(), uuid, first, 8));
   {
-    auto live = LiveMap::adopt(dir.path(), uuid, second, 8);
+    auto live = adopt(dir.path(), uuid, second, 8);
     ASSERT_TRUE(live);
     (*live)->propose_id(id_of(3));
   }
-  EXPECT_TRUE(LiveMap::adopt(dir.path(), uuid, second, 8)) << "the superblock still has it";
-  EXPECT_FALSE(LiveMap::adopt(dir.path(), uuid, first, 8));
+  EXPECT_TRUE(adopt(dir.path(), uuid, second, 8)) << "the superblock still has it";
+  EXPECT_FALSE(adopt(dir.path(), uuid, first, 8));
   {
-    auto live = LiveMap::adopt(dir.path(), uuid, second, 8);
+    auto live = adopt(dir.path(), uuid, second, 8);
     ASSERT_TRUE(live);
     (*live)->propose_id(id_of(4));
     (*live)->confirm_id();
   }
-  EXPECT_TRUE(LiveMap::adopt(dir.path(), uuid, id_of(4), 8));
-  EXPECT_FALSE(LiveMap::adopt(dir.path(), uuid, second, 8));
+  EXPECT_TRUE(adopt(dir.path(), uuid, id_of(4), 8));
+  EXPECT_FALSE(adopt(dir.path(), uuid, second, 8));
 }
 
 TEST_F(LiveMapTest, a_file_that_is_not_sound_is_refused) {
@@ -117,21 +163,17 @@ TEST_F(LiveMapTest, a_file_that_is_not_sound_is_refused) {
     file.put(value);
   };
   create();
-  EXPECT_EQ(LiveMap::adopt(dir.path(), uuid, first, 9).error().code,
-            make_error_code(Errc::damaged));
+  EXPECT_EQ(adopt(dir.path(), uuid, first, 7).error().code, make_error_code(Errc::damaged));
   poke(0, 'x');
-  EXPECT_EQ(LiveMap::adopt(dir.path(), uuid, first, 8).error().code,
-            make_error_code(Errc::damaged));
+  EXPECT_EQ(adopt(dir.path(), uuid, first, 8).error().code, make_error_code(Errc::damaged));
   create();
   poke(4096 + 2, 9);
-  EXPECT_EQ(LiveMap::adopt(dir.path(), uuid, first, 8).error().code,
-            make_error_code(Errc::damaged));
+  EXPECT_EQ(adopt(dir.path(), uuid, first, 8).error().code, make_error_code(Errc::damaged));
   std::filesystem::resize_file(path, 4096);
-  EXPECT_EQ(LiveMap::adopt(dir.path(), uuid, first, 8).error().code,
-            make_error_code(Errc::damaged));
+  EXPECT_EQ(adopt(dir.path(), uuid, first, 8).error().code, make_error_code(Errc::damaged));
   std::filesystem::remove(path);
   std::filesystem::create_symlink("/etc/passwd", path);
-  EXPECT_FALSE(LiveMap::adopt(dir.path(), uuid, first, 8));
+  EXPECT_FALSE(adopt(dir.path(), uuid, first, 8));
 }
 
 TEST_F(LiveMapTest, remembers_compare_and_writes_of_an_earlier_life_once_each) {
@@ -141,7 +183,7 @@ TEST_F(LiveMapTest, remembers_compare_and_writes_of_an_earlier_life_once_each) {
     EXPECT_FALSE(live->caw_done_before(4096, 1, 2)) << "it is of this life";
   }
   for (int life = 0; life < 2; ++life) {
-    auto live = LiveMap::adopt(dir.path(), uuid, first, 8);
+    auto live = adopt(dir.path(), uuid, first, 8);
     ASSERT_TRUE(live);
     EXPECT_FALSE((*live)->caw_done_before(4096, 2, 1));
     EXPECT_TRUE((*live)->caw_done_before(4096, 1, 2));
@@ -149,9 +191,9 @@ TEST_F(LiveMapTest, remembers_compare_and_writes_of_an_earlier_life_once_each) {
     (*live)->remember_caw(8192, 1, 2);
     EXPECT_EQ((*live)->caw_done_before(8192, 1, 2) != 0, life == 1);
   }
-  auto live = LiveMap::adopt(dir.path(), uuid, first, 8);
+  auto live = adopt(dir.path(), uuid, first, 8);
   for (std::uint64_t i = 0; i < 64; ++i) (*live)->remember_caw(i, i, i);
-  live = LiveMap::adopt(dir.path(), uuid, first, 8);
+  live = adopt(dir.path(), uuid, first, 8);
   EXPECT_FALSE((*live)->caw_done_before(4096, 1, 2)) << "only the last 64";
   for (std::uint64_t i = 0; i < 64; ++i) EXPECT_TRUE((*live)->caw_done_before(i, i, i));
 }
@@ -176,7 +218,7 @@ TEST_F(LiveMapTest, full_tmpfs_is_an_answer_and_changes_nothing) {
     EXPECT_TRUE(map.set({0, kPerPage}, BlockState::destination));
     live->reclaim();
     EXPECT_TRUE(map.set({40 * kPerPage, 1}, BlockState::destination)) << "memory came back";
-    EXPECT_EQ(LiveMap::create(dir.path(), id_of(8), first, 1 << 20).error().code,
+    EXPECT_EQ(LiveMap::create(dir.path(), id_of(8), first, kPerPage << 20).error().code,
               make_error_code(Errc::live_map_full));
     EXPECT_FALSE(std::filesystem::exists(LiveMap::path_of(dir.path(), id_of(8)) + ".new"));
   }
@@ -227,7 +269,7 @@ TEST_F(LiveMapTest, bears_being_killed_at_any_moment) {
     if (journal->announced > journal->confirmed) {
       ASSERT_TRUE(change(after, journal->announced));
     }
-    auto again = LiveMap::adopt(dir.path(), uuid, first, kPages);
+    auto again = adopt(dir.path(), uuid, first, kPages);
     ASSERT_TRUE(again) << again.error().message();
     StateMap found(geometry, **again);
     for (std::uint64_t block = 0; block < geometry.blocks(); ++block) {

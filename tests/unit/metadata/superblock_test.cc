@@ -160,6 +160,23 @@ TEST_F(SuperblockTest, slots_of_two_clones_are_refused) {
   expect_refused(Errc::damaged, "different clones");
 }
 
+TEST_F(SuperblockTest, the_later_slot_may_say_that_the_disk_has_grown_and_never_that_it_shrank) {
+  Superblock superblock = *read_one(device);
+  superblock.sequence += 1;
+  superblock.size_bytes -= 512;
+  ASSERT_TRUE(sim.run(write_superblock(device, superblock)));
+  expect_refused(Errc::damaged, "different clones");
+  superblock.size_bytes += 1024;
+  superblock.units -= 1;
+  ASSERT_TRUE(sim.run(write_superblock(device, superblock)));
+  expect_refused(Errc::damaged, "different clones");
+  superblock.units += 1;
+  ASSERT_TRUE(sim.run(write_superblock(device, superblock)));
+  const auto found = read_one(device);
+  ASSERT_TRUE(found) << found.error().message();
+  EXPECT_EQ(found->size_bytes, 4 * kGiB + 512);
+}
+
 TEST_F(SuperblockTest, unreadable_slot_is_an_error_and_not_a_rollback) {
   FaultyDevice faulty(device);
   faulty.add({.kinds = FaultyDevice::kRead, .range = {0, 512}});

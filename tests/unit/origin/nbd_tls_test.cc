@@ -99,6 +99,17 @@ TEST_F(NbdTlsTest, certificate_of_another_host_is_refused) {
   EXPECT_FALSE(connect(good.folder()));
 }
 
+TEST_F(NbdTlsTest, certificate_that_has_expired_is_refused_and_the_sentence_says_so) {
+  const Authority good(server_->file("good"),
+                       "ip_address = \"127.0.0.1\"\nactivation_date = \"2020-01-01 00:00:00 UTC\"\n"
+                       "expiration_date = \"2021-01-01 00:00:00 UTC\"");
+  server_->start();
+  const auto opened = connect(good.folder());
+  ASSERT_FALSE(opened);
+  EXPECT_NE(opened.error().message().find("it has expired"), std::string::npos)
+      << opened.error().message();
+}
+
 TEST_F(NbdTlsTest, server_without_tls_is_refused) {
   const Authority good(server_->file("good"), "ip_address = \"127.0.0.1\"");
   server_ = std::make_unique<NbdServer>(std::vector<std::string>{"pattern", "1M"}, true);

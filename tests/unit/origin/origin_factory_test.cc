@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "origin/file_origin.h"
+#include "origin/http_origin.h"
 #include "origin/nbd_origin.h"
 #include "run_on_reactor.h"
 
@@ -33,6 +34,13 @@ TEST_F(OriginFactoryTest, knows_paths_and_nbd_uris) {
   EXPECT_TRUE(makes<NbdOrigin>("nbd://host/export"));
   EXPECT_TRUE(makes<NbdOrigin>("nbds://host:10809/"));
   EXPECT_TRUE(makes<NbdOrigin>("nbd+unix:///?socket=/run/nbd.sock"));
+}
+
+TEST_F(OriginFactoryTest, knows_http_urls) {
+  EXPECT_TRUE(makes<HttpOrigin>("http://host/disk.img"));
+  EXPECT_TRUE(makes<HttpOrigin>("https://u:p@host:8443/disk.img?signature=x"));
+  EXPECT_NE(refusal("http:host"), "");
+  EXPECT_EQ(refusal("https://u:sesame@[::1/x?sesame").find("sesame"), std::string::npos);
 }
 
 TEST_F(OriginFactoryTest, refuses_everything_else_with_one_sentence) {

@@ -57,6 +57,14 @@ TEST(ReadCoverage, sees_gaps_repetitions_and_excess) {
   EXPECT_FALSE(ReadCoverage().exactly({0, 100}));
 }
 
+TEST(OriginName, leaves_the_query_of_an_http_url_out) {
+  const std::string url = "https://u:p@h.example/a/b?X-Sig=sesame#f";
+  EXPECT_EQ(origin_name(url), "https://h.example/a/b");
+  EXPECT_EQ(origin_sentence(url, "GET " + url + ": X-Sig=sesame#f: failed"),
+            "GET https://h.example/a/b: ***: failed");
+  EXPECT_EQ(origin_name("nbd+unix:///?socket=/s"), "nbd+unix:///?socket=/s");
+}
+
 TEST(OriginName, leaves_user_and_password_out) {
   EXPECT_EQ(origin_name("nbds://alice:s3cret@host:10809/disk"), "nbds://host:10809/disk");
   EXPECT_EQ(origin_name("nbd://host/user@export"), "nbd://host/user@export");

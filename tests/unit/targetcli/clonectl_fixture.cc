@@ -41,7 +41,8 @@ Outcome ClonectlTest::run(const std::vector<std::string>& arguments) const {
   words.insert(words.end(), arguments.begin(), arguments.end());
   std::vector<std::string> variables = {"TCMU_CLONE_SOCKET=" + socket_.string(),
                                         "TCMU_CLONE_CONFIGFS=" + (folder_ / "config").string(),
-                                        "TCMU_CLONE_TARGETCLI=" + (folder_ / "targetcli").string()};
+                                        "TCMU_CLONE_HELPER=" + (folder_ / "helper").string(),
+                                        "TCMU_CLONE_CONF_DIR=" + (folder_ / "clone.d").string()};
   for (char** variable = environ; *variable != nullptr; ++variable) {
     variables.emplace_back(*variable);
   }

@@ -14,7 +14,7 @@ class ClonectlSetTest : public ClonectlTest {
   void SetUp() override {
     ClonectlTest::SetUp();
     start_daemon([](const std::string&) { return ok(status_json(example_status("vm1"))); });
-    make_targetcli("echo \"$@\" >>" + (folder_ / "saved").string());
+    make_helper(R"({"ok":true,"result":{"saved":true}})");
     make_lun("user_0", "vm1", "clone/origin=/a;dest=/b");
   }
 
@@ -24,9 +24,10 @@ class ClonectlSetTest : public ClonectlTest {
   void make_lun(const std::string& hba, const std::string& name, const std::string& config) const {
     spill(lun(hba, name) / "attrib/dev_config", config + "\n");
   }
-  void make_targetcli(const std::string& script) const {
-    spill(folder_ / "targetcli", "#!/bin/sh\n" + script + "\n");
-    ::chmod((folder_ / "targetcli").c_str(), 0755);
+  void make_helper(const std::string& reply) const {
+    spill(folder_ / "helper", "#!/bin/sh\nread -r line && echo \"$line\" >>" +
+                                  (folder_ / "saved").string() + " && echo '" + reply + "'\n");
+    ::chmod((folder_ / "helper").c_str(), 0755);
   }
   // A plain file keeps the tail of a longer old text, unlike configfs: only the head counts.
   std::string written(const std::string& expected) const {
@@ -40,7 +41,7 @@ TEST_F(ClonectlSetTest, appends_a_key_and_saves) {
   EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
   EXPECT_EQ(slurp(lun("user_0", "vm1") / "attrib/dev_config"),
             "clone/origin=/a;dest=/b;hydration_threshold=8;origin_timeout=5s");
-  EXPECT_EQ(saved(), "saveconfig\n");
+  EXPECT_EQ(saved(), "{\"do\":\"commit\",\"name\":\"vm1\"}\n");
   EXPECT_EQ(daemon_->requests(), std::vector<std::string>{"status vm1"});
 }
 
@@ -122,14 +123,14 @@ TEST_F(ClonectlSetTest, passes_on_why_the_kernel_refused) {
 }
 
 TEST_F(ClonectlSetTest, says_when_it_applied_but_could_not_save) {
-  make_targetcli("echo cannot save >&2; exit 1");
+  make_helper(R"({"ok":false,"error":"cannot save"})");
   Outcome outcome = run({"set", "vm1", "hydration=off"});
   EXPECT_EQ(outcome.exit_code, 1);
   EXPECT_NE(outcome.err.find("applied but not saved: cannot save"), std::string::npos)
       << outcome.err;
   EXPECT_EQ(slurp(lun("user_0", "vm1") / "attrib/dev_config"),
             "clone/origin=/a;dest=/b;hydration=off");
-  fs::remove(folder_ / "targetcli");
+  fs::remove(folder_ / "helper");
   outcome = run({"set", "vm1", "hydration=off"});
   EXPECT_EQ(outcome.exit_code, 1);
   EXPECT_NE(outcome.err.find("applied but not saved"), std::string::npos) << outcome.err;

@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <mutex>
 #include <nlohmann/json.hpp>
 
 #include "clonectl_fixture.h"
@@ -221,7 +222,7 @@ TEST_F(ClonectlTest, finds_the_socket_by_option_before_environment) {
 }
 
 TEST_F(ClonectlTest, knows_no_other_commands_and_ends_misuse_with_2) {
-  for (const std::string command : {"create", "delete", "watch", "map", "metrics", "detach"}) {
+  for (const std::string command : {"watch", "map", "metrics"}) {
     const Outcome outcome = run({command, "vm1"});
     EXPECT_EQ(outcome.exit_code, 2) << command;
     expect_error_line(outcome, command + ": unknown command");
@@ -241,6 +242,47 @@ TEST_F(ClonectlTest, knows_no_other_commands_and_ends_misuse_with_2) {
   }
   EXPECT_EQ(run({"--help"}).exit_code, 0);
   EXPECT_EQ(run({"--version"}).exit_code, 0);
+}
+
+TEST_F(ClonectlTest, detach_says_that_the_origin_may_go_or_what_still_needs_it) {
+  struct Shown {  // Shared: the daemon answers on a thread of its own, which outlives this body.
+    std::mutex mutex;
+    clonedev::Status status;
+  };
+  const auto shown = std::make_shared<Shown>();
+  start_daemon([shown](const std::string&) {
+    const std::lock_guard lock(shown->mutex);
+    return ok(status_json(shown->status));
+  });
+  const auto detach = [&](const clonedev::Status& status) {
+    {
+      const std::lock_guard lock(shown->mutex);
+      shown->status = status;
+    }
+    return run({"detach", "vm1"});
+  };
+  auto status = example_status("vm1");
+  status.state = CloneState::hydrating;
+  status.blocks.origin = 7;
+  status.regions = {93, 0, 100};
+  status.hydration.enabled = true;
+  const Outcome early = detach(status);
+  EXPECT_EQ(early.exit_code, 1);
+  expect_error_line(early, "7 of 100 regions still need the origin: clonectl wait vm1");
+  status.hydration.enabled = false;
+  expect_error_line(detach(status), "clonectl message vm1 enable_hydration");
+  status.state = CloneState::complete;
+  status.origin.state = "connected";
+  expect_error_line(detach(status), "still use the origin");
+  status.origin.state = "closed";
+  for (int i = 0; i < 2; ++i) {
+    const Outcome done = detach(status);
+    EXPECT_EQ(done.exit_code, 0);
+    EXPECT_NE(done.out.find("it may go"), std::string::npos) << done.out;
+  }
+  status.state = CloneState::failed;
+  status.reason = "a flush has failed";
+  expect_error_line(detach(status), "a flush has failed");
 }
 
 TEST_F(ClonectlTest, waits_until_complete) {

@@ -373,7 +373,7 @@ TEST_F(MetadataTools, repair_gives_the_live_map_up_only_when_it_is_gone) {
     s.destination_identity = make_destination("dest.img");
   });
   std::string dir = folder_;
-  auto live = LiveMap::create(dir, id_of(7), id_of(9), pages_for(kSize));
+  auto live = LiveMap::create(dir, id_of(7), id_of(9), kSize / kBlockSize);
   ASSERT_TRUE(live);
   unchanged_by({"repair", meta(), "--without-live-map", "--lost", "origin"}, 1);
   unchanged_by({"repair", meta(), "--lost", "destination"}, 1);

@@ -1,0 +1,41 @@
+"""Writes to what only the origin has."""
+import contextlib
+
+import qemu
+import ratio
+import scene as scenes
+
+DELAYS = (0, 10, 50, 100)
+
+
+def absent(scene, rounds):
+    """4 KiB write to an absent block : the same to a hydrated one, in turns; 0, 10, 50 and 100 ms"""
+    image = scene.image()
+    for folder, where in ((scene.memory, "tmpfs"), (scene.disk, "disk, O_DIRECT")):
+        with contextlib.ExitStack() as servers:
+            uris = [servers.enter_context(scene.nbd(image, delay)) for delay in DELAYS]
+            runs = [scene.clone("absent-writes", uris[0], "--count", 1000, "--allocated", "--more-origins", *uris[1:],
+                                folder=folder, size=128 * scenes.MIB)
+                    for _ in range(rounds)]
+        absents = [[run[i]["absent"]["median"] for run in runs] for i in range(len(DELAYS))]
+        presents = [[run[i]["present"]["median"] for run in runs] for i in range(len(DELAYS))]
+        for delay, ours, hydrated in zip(DELAYS, absents, presents):
+            yield ratio.slower(f"4 KiB absent write, {delay} ms, {where}", ours, hydrated, "hydrated", "<= 1.2")
+        yield ratio.slower(f"4 KiB absent write, slope, {where}", absents[-1], absents[0], "0 ms away", "<= 1.1")
+
+
+def beside_qcow2(scene, rounds):
+    """4 KiB write to an absent block, one at a time : qcow2 with extended_l2 in qemu-img bench; 0 and 10 ms"""
+    image = scene.image()
+    for delay in (0, 10):
+        with scene.nbd(image, delay) as uri:
+            def ours():
+                return 1e6 / scene.clone("absent-writes", uri, "--count", 8000)[0]["absent"]["mean"]
+
+            arms = {"ours": ours}
+            for way in qemu.WAYS:
+                arms[f"extended_l2, {way}"] = lambda way=way: qemu.bench_new_overlay(
+                    scene, uri, 8000, 1, way, write=True, options=["extended_l2=on"])
+            numbers = ratio.interleave(arms, rounds)
+        ours = numbers.pop("ours")
+        yield ratio.more_often(f"4 KiB absent writes : qcow2, {delay} ms", ours, numbers, ">= 1.0")
