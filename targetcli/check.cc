@@ -143,7 +143,7 @@ std::string match_text(Match match) {
   return !match ? "" : *match ? ": this is the one" : ": NOT this one";
 }
 
-std::string human_view(const Checked& checked) {
+std::string view_of_findings(const Checked& checked) {
   const MetadataReport& report = checked.report;
   std::string text;
   if (report.superblock) {
@@ -210,7 +210,7 @@ std::string json_view(const Checked& checked) {
 
 void show_check(const CheckArguments& arguments) {
   const Checked checked = check(arguments);
-  fmt::print("{}", arguments.json ? json_view(checked) : human_view(checked));
+  fmt::print("{}", arguments.json ? json_view(checked) : view_of_findings(checked));
   if (!checked.report.damaged()) return;
   throw CommandError(ExitCode::damaged,
                      fmt::format("{}: is damaged or not what it should be: see the findings: "

@@ -18,4 +18,8 @@ class CommandError : public std::runtime_error {
   ExitCode code_;
 };
 
+[[noreturn]] inline void misused(const std::string& text) {
+  throw CommandError(ExitCode::usage, text);
+}
+
 }  // namespace clonectl

@@ -33,7 +33,7 @@ constexpr std::string_view kMark = "# Made by clonectl create; clonectl delete r
 // Where a file is written; one that is left is of a command that was killed.
 std::string unfinished(const std::string& path) { return path + ".new"; }
 
-std::string text_of(const std::string& path) {
+std::string file_text(const std::string& path) {
   std::ostringstream text;
   text << std::ifstream(path).rdbuf();
   return text.str();
@@ -69,7 +69,7 @@ void ConfFolder::rewrite_conf(const std::string& name, const std::string& settin
 
 bool ConfFolder::remove_conf(const std::string& name) const {
   ::unlink(unfinished(conf_path(name)).c_str());
-  return text_of(conf_path(name)).starts_with(kMark) && remove(conf_path(name));
+  return file_text(conf_path(name)).starts_with(kMark) && remove(conf_path(name));
 }
 
 void ConfFolder::write_export(const std::string& name, const Json& shown) const {
@@ -77,7 +77,7 @@ void ConfFolder::write_export(const std::string& name, const Json& shown) const 
 }
 
 Json ConfFolder::read_export(const std::string& name) const {
-  return Json::parse(text_of(export_path(name)), nullptr, false);
+  return Json::parse(file_text(export_path(name)), nullptr, false);
 }
 
 bool ConfFolder::remove_export(const std::string& name) const {

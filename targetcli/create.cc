@@ -45,8 +45,6 @@ struct CreateArguments {
   std::string listen;
 };
 
-[[noreturn]] void misused(const std::string& text) { throw CommandError(ExitCode::usage, text); }
-
 // It becomes the name of files, of a folder in configfs and a part of the config string.
 void check_name(const std::string& name) {
   const bool plain = std::all_of(name.begin(), name.end(), [](unsigned char c) {

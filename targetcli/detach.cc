@@ -11,12 +11,12 @@
 namespace clonectl {
 namespace {
 
-constexpr std::chrono::milliseconds kPatience{30'000};
+constexpr std::chrono::milliseconds kPatienceForStatus{30'000};
 
 // The daemon closes the origin itself when the copy is complete, for good: what is left to do is to
 // say whether that has happened. Nothing can take it back, so the answer stays true.
 void detach(const Context& context, const std::string& name) {
-  const Json lun = ControlClient(context.socket_path).request({"status", name}, kPatience);
+  const Json lun = ControlClient(context.socket_path).request({"status", name}, kPatienceForStatus);
   // Reads that began before the last copy landed may use the origin for a while yet.
   const bool complete = is_complete(lun, name);
   if (complete && lun.at("origin").at("state") != "closed") {

@@ -5,13 +5,10 @@
 #include "commands.h"
 #include "control_client.h"
 #include "human.h"
+#include "lun_state.h"
 
 namespace clonectl {
 namespace {
-
-std::string text_of(const Json& value) {
-  return value.is_string() ? printable(value.get<std::string>()) : "";
-}
 
 std::vector<std::string> row_of(const Json& lun) {
   const Json& regions = lun.at("regions");

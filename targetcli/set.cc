@@ -19,8 +19,6 @@ struct Setting {
   std::string value;
 };
 
-[[noreturn]] void misused(const std::string& text) { throw CommandError(ExitCode::usage, text); }
-
 // The parser judges: beside conf= it accepts live keys only.
 Setting judge(const std::string& text) {
   const auto equals = text.find('=');

@@ -6,15 +6,12 @@
 #include "commands.h"
 #include "control_client.h"
 #include "human.h"
+#include "lun_state.h"
 
 namespace clonectl {
 namespace {
 
 using Rows = std::vector<std::vector<std::string>>;
-
-std::string text_of(const Json& value) {
-  return value.is_string() ? printable(value.get<std::string>()) : "";
-}
 
 std::string hydrated_text(const Json& lun) {
   const Json& regions = lun.at("regions");

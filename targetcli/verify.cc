@@ -14,8 +14,8 @@ namespace {
 
 using std::chrono::milliseconds;
 
-constexpr milliseconds kFirstPause{50};
-constexpr milliseconds kLongestPause{1000};
+constexpr milliseconds kFirstLook{50};
+constexpr milliseconds kLongestLook{1000};
 
 struct VerifyArguments {
   std::string name;
@@ -23,7 +23,7 @@ struct VerifyArguments {
   std::optional<double> timeout_s;
 };
 
-std::string human_view(const Json& found) {
+std::string view_of_comparison(const Json& found) {
   const auto bytes = [&](const char* member) {
     const std::uint64_t count = found.at(member);
     return fmt::format("{} ({} bytes)", human_bytes(count), count);
@@ -64,8 +64,8 @@ void verify(const Context& context, const VerifyArguments& arguments) {
   const Deadline deadline(arguments.timeout_s);
   const auto running = [](const Json& found) { return found.at("state") == "running"; };
   Json found = client.request({"verify", arguments.name, "start"});
-  for (milliseconds pause = kFirstPause; running(found) && !deadline.passed();
-       pause = std::min(2 * pause, kLongestPause)) {
+  for (milliseconds pause = kFirstLook; running(found) && !deadline.passed();
+       pause = std::min(2 * pause, kLongestLook)) {
     std::this_thread::sleep_for(deadline.cut(pause));
     found = client.request({"verify", arguments.name});
   }
@@ -73,7 +73,7 @@ void verify(const Context& context, const VerifyArguments& arguments) {
   if (late) {
     found = client.request({"verify", arguments.name, "stop"});
   }
-  fmt::print("{}", arguments.json ? found.dump() + "\n" : human_view(found));
+  fmt::print("{}", arguments.json ? found.dump() + "\n" : view_of_comparison(found));
   if (late) {
     throw CommandError(
         ExitCode::timed_out,

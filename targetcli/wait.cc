@@ -21,7 +21,7 @@ using std::chrono::milliseconds;
 
 constexpr milliseconds kFirstPause{100};
 constexpr milliseconds kLongestPause{1000};
-constexpr milliseconds kPatience{30'000};  // For one reply.
+constexpr milliseconds kPatienceForReply{30'000};  // For one reply.
 
 struct WaitArguments {
   std::string name;
@@ -35,7 +35,7 @@ void wait_until_complete(const Context& context, const WaitArguments& arguments)
   for (bool first = true;; first = false) {
     // Never less than a pause, so that --timeout 0 still asks once.
     const Json lun = client.request({"status", arguments.name},
-                                    std::max(deadline.cut(kPatience), kLongestPause));
+                                    std::max(deadline.cut(kPatienceForReply), kLongestPause));
     if (is_complete(lun, arguments.name)) {
       return;
     }

@@ -27,7 +27,7 @@ constexpr std::string_view kOriginKinds =
 
 constexpr std::array<std::string_view, 2> kHttp = {"http", "https"};
 
-tl::unexpected<Error> bad(std::string_view key, std::string_view why) {
+tl::unexpected<Error> bad_value(std::string_view key, std::string_view why) {
   return fail(Errc::bad_config, fmt::format("{}: {}", key, why));
 }
 
@@ -94,11 +94,12 @@ bool has_sound_port(std::string_view authority) {
 Result<> check_server(std::string_view key, std::string_view scheme, std::string_view origin) {
   const auto rest = origin.substr(scheme.size() + 1);
   if (!rest.starts_with("//") || rest.size() == 2) {
-    return bad(key, fmt::format("{}: must be followed by // and a server", scheme));
+    return bad_value(key, fmt::format("{}: must be followed by // and a server", scheme));
   }
   // Or else the rest of a password with a '/' in it counts as a path, which is no secret.
   if (!has_sound_port(rest.substr(2, rest.find_first_of("/?#", 2) - 2))) {
-    return bad(key, "its port is no number: a user's name or password is written with %2F for a /");
+    return bad_value(
+        key, "its port is no number: a user's name or password is written with %2F for a /");
   }
   return {};
 }
@@ -110,7 +111,7 @@ Result<> check_nbd(std::string_view key, std::string_view scheme, std::string_vi
   const bool has_socket =
       query != std::string_view::npos && rest.find("socket=", query) != std::string_view::npos;
   if (scheme == "nbd+unix" && !has_socket) {
-    return bad(key, "nbd+unix:// needs the path of its socket: append ?socket=/PATH");
+    return bad_value(key, "nbd+unix:// needs the path of its socket: append ?socket=/PATH");
   }
   return {};
 }
@@ -119,12 +120,13 @@ Result<> check_http(std::string_view key, std::string_view scheme, std::string_v
   if (auto server = check_server(key, scheme, origin); !server) return server;
   const auto rest = origin.substr(scheme.size() + 3);
   if (rest.starts_with('/') || rest.starts_with('?')) {
-    return bad(key, fmt::format("{}:// must be followed by a server", scheme));
+    return bad_value(key, fmt::format("{}:// must be followed by a server", scheme));
   }
   if (rest.find(' ') != std::string_view::npos) {
-    return bad(key, "a URL holds no blank: write %20");
+    return bad_value(key, "a URL holds no blank: write %20");
   }
-  if (auto target = HttpTarget::parse(origin); !target) return bad(key, target.error().context);
+  if (auto target = HttpTarget::parse(origin); !target)
+    return bad_value(key, target.error().context);
   return {};
 }
 
@@ -171,7 +173,7 @@ Result<bool> parse_switch(std::string_view key, std::string_view text) {
   if (text == "off") {
     return false;
   }
-  return bad(key, fmt::format("{} is neither on nor off", quoted(text)));
+  return bad_value(key, fmt::format("{} is neither on nor off", quoted(text)));
 }
 
 Result<std::uint32_t> parse_count(std::string_view key, std::string_view text) {
@@ -180,8 +182,8 @@ Result<std::uint32_t> parse_count(std::string_view key, std::string_view text) {
   }
   const auto number = parse_number(text);
   if (!number || *number == 0 || *number > std::numeric_limits<std::uint32_t>::max()) {
-    return bad(key, fmt::format("{} is neither auto nor a number of regions from 1 to {}",
-                                quoted(text), std::numeric_limits<std::uint32_t>::max()));
+    return bad_value(key, fmt::format("{} is neither auto nor a number of regions from 1 to {}",
+                                      quoted(text), std::numeric_limits<std::uint32_t>::max()));
   }
   return static_cast<std::uint32_t>(*number);
 }
@@ -192,13 +194,15 @@ Result<std::uint32_t> parse_timeout(std::string_view key, std::string_view text)
   const std::size_t suffix = milliseconds ? 2 : seconds ? 1 : 0;
   const auto number = parse_number(text.substr(0, text.size() - suffix));
   if (suffix == 0 || !number) {
-    return bad(key, fmt::format("{} is not a time: write for example 20s or 1500ms", quoted(text)));
+    return bad_value(
+        key, fmt::format("{} is not a time: write for example 20s or 1500ms", quoted(text)));
   }
   if (*number > kMaxTimeoutMs || *number * (seconds ? 1000 : 1) > kMaxTimeoutMs ||
       *number * (seconds ? 1000 : 1) < kMinTimeoutMs) {
-    return bad(key, fmt::format("{} is out of range: choose from {}ms to {}s, below the kernel's "
-                                "limit of 30s for a command",
-                                quoted(text), kMinTimeoutMs, kMaxTimeoutMs / 1000));
+    return bad_value(key,
+                     fmt::format("{} is out of range: choose from {}ms to {}s, below the kernel's "
+                                 "limit of 30s for a command",
+                                 quoted(text), kMinTimeoutMs, kMaxTimeoutMs / 1000));
   }
   return static_cast<std::uint32_t>(*number * (seconds ? 1000 : 1));
 }
@@ -206,17 +210,17 @@ Result<std::uint32_t> parse_timeout(std::string_view key, std::string_view text)
 Result<std::uint64_t> parse_region_size(std::string_view key, std::string_view text) {
   const auto size = parse_size(text);
   if (!size) {
-    return bad(key, size.error().context);
+    return bad_value(key, size.error().context);
   }
   if (*size < kMinRegion || *size > kMaxRegion || !std::has_single_bit(*size)) {
-    return bad(key, fmt::format("{} is not a power of two from 4k to 1g", quoted(text)));
+    return bad_value(key, fmt::format("{} is not a power of two from 4k to 1g", quoted(text)));
   }
   return *size;
 }
 
 Result<std::string> parse_path(std::string_view key, std::string_view text) {
   if (!text.starts_with('/')) {
-    return bad(key, fmt::format("{} is not an absolute path: start it with /", quoted(text)));
+    return bad_value(key, fmt::format("{} is not an absolute path: start it with /", quoted(text)));
   }
   return std::string(text);
 }
@@ -233,7 +237,7 @@ Result<std::string> parse_origin(std::string_view key, std::string_view text) {
   if (scheme == "iscsi") {
     const std::string folded = scheme + std::string(text.substr(scheme.size()));
     if (auto url = parse_iscsi_url(folded); !url) {
-      return bad(key, fmt::format("iscsi: {}", url.error().context));
+      return bad_value(key, fmt::format("iscsi: {}", url.error().context));
     }
     return folded;
   }
@@ -244,10 +248,11 @@ Result<std::string> parse_origin(std::string_view key, std::string_view text) {
     return scheme + std::string(text.substr(scheme.size()));
   }
   if (!scheme.empty() && scheme != "file") {
-    return bad(key, fmt::format("its scheme is not known: {}", kOriginKinds));
+    return bad_value(key, fmt::format("its scheme is not known: {}", kOriginKinds));
   }
   if (local_path(text).empty()) {
-    return bad(key, fmt::format("it is neither an absolute path nor a URI: {}", kOriginKinds));
+    return bad_value(key,
+                     fmt::format("it is neither an absolute path nor a URI: {}", kOriginKinds));
   }
   return scheme + std::string(text.substr(scheme.size()));
 }
@@ -257,16 +262,17 @@ Result<std::string> parse_token(std::string_view key, std::string_view text) {
   const bool sound = std::all_of(text.begin(), text.end(), [](char c) {
     return is_scheme_character(c) || c == '_' || c == '~' || c == '/' || c == '=';
   });
-  if (!sound) return bad(key, "a bearer token has letters, digits and -._~+/= only");
+  if (!sound) return bad_value(key, "a bearer token has letters, digits and -._~+/= only");
   return std::string(text);
 }
 
 Result<std::string> parse_conf_name(std::string_view key, std::string_view text) {
   if (text.starts_with('.') || text.find('/') != std::string_view::npos ||
       text.size() > kMaxConfName) {
-    return bad(key, fmt::format("{} is not a plain file name: give NAME of "
-                                "/etc/tcmu/clone.d/NAME.conf, without / and without a leading dot",
-                                quoted(text)));
+    return bad_value(key,
+                     fmt::format("{} is not a plain file name: give NAME of "
+                                 "/etc/tcmu/clone.d/NAME.conf, without / and without a leading dot",
+                                 quoted(text)));
   }
   return std::string(text);
 }

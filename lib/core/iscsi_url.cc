@@ -15,7 +15,7 @@ constexpr std::uint16_t kLargestLun = 16383;
 // CHAP in libiscsi copies at most so many bytes and says nothing about the rest.
 constexpr std::size_t kLongestSecret = 255;
 
-tl::unexpected<Error> bad(std::string why) { return fail(Errc::bad_config, std::move(why)); }
+tl::unexpected<Error> bad_url(std::string why) { return fail(Errc::bad_config, std::move(why)); }
 
 std::optional<std::uint16_t> number(std::string_view text, std::uint16_t most) {
   std::uint16_t value = 0;
@@ -48,7 +48,7 @@ Result<> parse_userinfo(std::string_view text, IscsiUrl& url) {
   // A # would end what others take for the part with the secret in it.
   if (text.find('#') != std::string_view::npos || url.user.empty() || url.secret.empty() ||
       url.user.size() > kLongestSecret || url.secret.size() > kLongestSecret) {
-    return bad("what stands before the @ is not user%secret, or holds a #");
+    return bad_url("what stands before the @ is not user%secret, or holds a #");
   }
   return {};
 }
@@ -60,13 +60,13 @@ Result<> parse_server(std::string_view text, IscsiUrl& url) {
     url.host = bracket ? text.substr(1, end - 1) : text.substr(0, end);
   }
   if (!is_host(url.host, bracket)) {
-    return bad("it names no server: write iscsi://HOST/TARGET/LUN");
+    return bad_url("it names no server: write iscsi://HOST/TARGET/LUN");
   }
   const std::string_view rest = text.substr(bracket ? end + 1 : end);
   if (rest.empty()) return {};
   const auto port = number(rest.substr(1), 65535);
   if (!rest.starts_with(':') || !port || *port == 0) {
-    return bad("its port is no number: neither user nor secret can hold a / or an @");
+    return bad_url("its port is no number: neither user nor secret can hold a / or an @");
   }
   url.port = *port;
   return {};
@@ -76,11 +76,12 @@ Result<> parse_unit(std::string_view path, IscsiUrl& url) {
   const std::size_t slash = path.find('/');
   const auto target = config::percent_decode(path.substr(0, slash));
   if (!target || !is_iscsi_name(*target)) {
-    return bad("after its server no target's name follows: write iscsi://HOST/iqn.NAME/LUN");
+    return bad_url("after its server no target's name follows: write iscsi://HOST/iqn.NAME/LUN");
   }
   const auto lun =
       slash == std::string_view::npos ? std::nullopt : number(path.substr(slash + 1), kLargestLun);
-  if (!lun) return bad("its LUN is not a number from 0 to 16383: write iscsi://HOST/TARGET/LUN");
+  if (!lun)
+    return bad_url("its LUN is not a number from 0 to 16383: write iscsi://HOST/TARGET/LUN");
   url.target = *target;
   url.lun = *lun;
   return {};
@@ -96,7 +97,7 @@ Result<> parse_pair(std::string_view key, std::string_view value, IscsiUrl& url)
   } else if (key == "header_digest" && (value == "crc32c" || value == "none")) {
     url.header_digest = value == "crc32c";
   } else {
-    return bad(
+    return bad_url(
         "what follows the ? has to be target_user=, target_password=, initiator=IQN or "
         "header_digest=crc32c, joined by &");
   }
@@ -113,10 +114,10 @@ Result<> parse_query(std::string_view query, IscsiUrl& url) {
   }
   if (url.target_user.empty() != url.target_secret.empty() ||
       url.target_user.size() > kLongestSecret || url.target_secret.size() > kLongestSecret) {
-    return bad("target_user= and target_password= belong together");
+    return bad_url("target_user= and target_password= belong together");
   }
   if (!url.target_user.empty() && url.user.empty()) {
-    return bad("a target proves itself (target_user=) only to a user: write user%secret@ too");
+    return bad_url("a target proves itself (target_user=) only to a user: write user%secret@ too");
   }
   return {};
 }
@@ -124,7 +125,7 @@ Result<> parse_query(std::string_view query, IscsiUrl& url) {
 }  // namespace
 
 Result<IscsiUrl> parse_iscsi_url(std::string_view text) {
-  if (!text.starts_with(kScheme)) return bad("it does not begin with iscsi://");
+  if (!text.starts_with(kScheme)) return bad_url("it does not begin with iscsi://");
   text.remove_prefix(kScheme.size());
   const std::size_t question = std::min(text.find('?'), text.size());
   const std::string_view query = text.substr(std::min(question + 1, text.size()));

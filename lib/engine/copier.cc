@@ -10,8 +10,6 @@ namespace {
 
 constexpr std::uint64_t kShortestZeroRun = 16;  // Blocks; shorter runs are written as they are.
 
-Error live_map_full() { return {make_error_code(Errc::live_map_full), "the live map is full"}; }
-
 bool is_zero(std::span<const std::byte> bytes) {
   return bytes.empty() || (bytes[0] == std::byte{0} &&
                            std::memcmp(bytes.data(), bytes.data() + 1, bytes.size() - 1) == 0);

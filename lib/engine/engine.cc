@@ -31,10 +31,6 @@ std::vector<iovec> zeroes(std::uint64_t length) {
   return list;
 }
 
-Error live_map_full() {
-  return {make_error_code(Errc::live_map_full), "the live map's tmpfs is full: make it larger"};
-}
-
 Error opened_read_only() {
   return {make_error_code(Errc::refused),
           "write-protected, since it was opened with needs_check: see to the cause, then "

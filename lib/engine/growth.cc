@@ -74,7 +74,7 @@ Task<Result<>> Growth::bring_from_origin(BlockRange block, Scheduler::TimePoint 
   const InFlight::Entry claim = co_await parts_.in_flight.acquire(extent);
   if (map.at(block.first) != BlockState::origin) co_return Result<>{};
   const auto room = parts_.metadata.make_room(block);
-  if (!room) co_return fail(Errc::live_map_full, "the live map's tmpfs is full: make it larger");
+  if (!room) co_return fail(live_map_full());
   const iovec data = to_iovec((*fetched)->bytes());
   const std::span<const iovec> list(&data, 1);
   auto written = co_await parts_.destination.write(extent.offset, list);

@@ -25,8 +25,6 @@ Scheduler::Duration longer(Scheduler::Duration pause) {
   return std::clamp<Scheduler::Duration>(pause * 2, kFirstPause, kLongestPause);
 }
 
-Error live_map_full() { return {make_error_code(Errc::live_map_full), "the live map is full"}; }
-
 }  // namespace
 
 Hydrator::Hydrator(Parts parts, std::function<void()> on_drained)

@@ -13,8 +13,8 @@ using std::chrono::seconds;
 
 constexpr std::size_t kExtentsAtATime = 4;
 constexpr auto kOriginPatience = seconds(30);
-constexpr auto kLookForOrigin = seconds(1);
-constexpr auto kLongestPause = std::chrono::milliseconds(100);
+constexpr auto kLookForOriginAgain = seconds(1);
+constexpr auto kLongestRest = std::chrono::milliseconds(100);
 constexpr auto kNobodyAsks = seconds(60);
 
 }  // namespace
@@ -69,7 +69,7 @@ Task<> Verifier::run() {
     const auto now = parts_.scheduler.now();
     if (now - asked_ > kNobodyAsks) cancel("nobody asked for its result any more");
     if (parts_.busy() && !ending_) {
-      const auto pause = std::min<Scheduler::Duration>(now - begun, kLongestPause);
+      const auto pause = std::min<Scheduler::Duration>(now - begun, kLongestRest);
       co_await parts_.scheduler.sleep_for(pause);
     }
   }
@@ -130,7 +130,7 @@ Task<Result<std::shared_ptr<Fetcher::Fetched>>> Verifier::fetch(Extent extent) {
     const bool away = !fetched && fetched.error().code == Errc::busy;
     const auto now = parts_.scheduler.now();
     if (!away || ending_ || now >= give_up) co_return fetched;
-    const auto look_again = std::min(now + kLookForOrigin, give_up);
+    const auto look_again = std::min(now + kLookForOriginAgain, give_up);
     co_await parts_.origin->wait_until_connected(look_again);
   }
 }

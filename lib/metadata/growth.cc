@@ -34,7 +34,7 @@ Result<StateRoom> MetadataStore::make_room_to_grow(std::uint64_t size_bytes) {
   const Geometry larger(size_bytes, superblock_.region_size);
   if (auto longer = live_->lengthen(larger.blocks()); !longer) return fail(longer.error());
   auto room = map_.make_room({map_.geometry().blocks() - 1, 1});
-  if (!room) return fail(Errc::live_map_full, "the live map's tmpfs is full: make it larger");
+  if (!room) return fail(live_map_full());
   return std::move(*room);
 }
 

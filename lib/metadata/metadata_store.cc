@@ -9,6 +9,10 @@
 
 namespace clonedev {
 
+Error live_map_full() {
+  return {make_error_code(Errc::live_map_full), "the live map's tmpfs is full: make it larger"};
+}
+
 MetadataStore::MetadataStore(BlockDevice& device, Superblock superblock, Parts parts)
     : device_(device),
       superblock_(std::move(superblock)),

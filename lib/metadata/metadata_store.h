@@ -35,6 +35,9 @@ namespace clonedev {
 // Why a state changed. A copy can be made again, what a user wrote cannot.
 enum class Cause { copied, written };
 
+// The answer when make_room() had none.
+Error live_map_full();
+
 class MetadataStore {
  public:
   // Reads and checks everything, makes or adopts the live map in `live_dir`, and writes durably

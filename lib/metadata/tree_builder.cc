@@ -10,7 +10,7 @@ namespace {
 
 constexpr std::size_t kWriteFrom = 256;  // Units.
 constexpr std::uint64_t kPerPage = StatePages::kBlocksPerPage;
-constexpr std::uint64_t kPerWord = StatePages::kBlocksPerWord;
+constexpr std::uint64_t kBlocksPerWord = StatePages::kBlocksPerWord;
 
 }  // namespace
 
@@ -39,10 +39,10 @@ bool TreeBuilder::add(const StateRun& run) {
 
 void TreeBuilder::add_in_page(BlockRange places, BlockState state) {
   for (std::uint64_t place = places.first; place < places.end();) {
-    const bool whole = place % kPerWord == 0 && places.end() - place >= kPerWord;
-    const auto bits = static_cast<std::uint64_t>(state) << 2 * (place % kPerWord);
-    words_[place / kPerWord] |= whole ? repeated(state) : bits;
-    place += whole ? kPerWord : 1;
+    const bool whole = place % kBlocksPerWord == 0 && places.end() - place >= kBlocksPerWord;
+    const auto bits = static_cast<std::uint64_t>(state) << 2 * (place % kBlocksPerWord);
+    words_[place / kBlocksPerWord] |= whole ? repeated(state) : bits;
+    place += whole ? kBlocksPerWord : 1;
   }
 }
 

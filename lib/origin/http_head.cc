@@ -9,7 +9,7 @@ namespace {
 
 constexpr std::uint64_t kLargestSize = std::numeric_limits<std::int64_t>::max();
 constexpr std::size_t kLongestDate = 64;
-constexpr std::size_t kLongestEtag = 1024;
+constexpr std::size_t kLongestEtagTaken = 1024;
 
 std::string_view trim(std::string_view text) {
   constexpr std::string_view kBlank = " \t\r\n";
@@ -47,7 +47,7 @@ bool printable(std::string_view text) {
 
 // What goes back to the server as it is, and into a sentence: nothing but printable characters.
 bool is_strong_etag(std::string_view value) {
-  if (value.size() < 2 || value.size() > kLongestEtag) return false;
+  if (value.size() < 2 || value.size() > kLongestEtagTaken) return false;
   const std::string_view inner = value.substr(1, value.size() - 2);
   return value.front() == '"' && value.back() == '"' && printable(inner) &&
          inner.find_first_of("\" ") == std::string_view::npos;

@@ -15,7 +15,7 @@ using std::chrono::milliseconds;
 using std::chrono::seconds;
 
 constexpr seconds kLongestRest(10);  // As the longest pause of the link.
-constexpr std::size_t kLongestEtag = 128;
+constexpr std::size_t kLongestEtagOfIdentity = 128;
 
 bool is_redirect(int status) { return status >= 300 && status < 400; }
 
@@ -257,7 +257,7 @@ Task<Result<std::vector<OriginExtent>>> HttpOrigin::extents(Extent range) {
 
 Task<Result<std::string>> HttpOrigin::identity() {
   const auto inside = gate_.enter();
-  if (!pin_.etag.empty() && pin_.etag.size() <= kLongestEtag) {
+  if (!pin_.etag.empty() && pin_.etag.size() <= kLongestEtagOfIdentity) {
     co_return fmt::format("http:size={};etag={}", pin_.size, pin_.etag);
   }
   auto digest = co_await sample_digest(*this);

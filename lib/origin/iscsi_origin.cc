@@ -11,7 +11,7 @@
 namespace clonedev {
 namespace {
 
-constexpr std::size_t kPiece = 256U << 10;
+constexpr std::size_t kPieceOfIscsi = 256U << 10;
 constexpr std::size_t kRoom = 252;  // For an INQUIRY; old targets look at one byte of the length.
 constexpr std::size_t kStatusRoom = 8 + 16 * 128;
 
@@ -141,7 +141,7 @@ Task<Result<>> IscsiOrigin::read_widened(std::uint64_t offset, std::span<std::by
 }
 
 Task<Result<>> IscsiOrigin::read_aligned(std::uint64_t offset, std::span<std::byte> buffer) {
-  std::size_t most = kPiece;
+  std::size_t most = kPieceOfIscsi;
   const std::uint64_t allowed = std::uint64_t{disk_.most_sectors} * disk_.sector;
   if (allowed != 0) most = std::min<std::size_t>(most, allowed);
   if (buffer.size() <= most) co_return co_await read_piece(offset, buffer);

@@ -11,7 +11,7 @@
 namespace clonedev {
 namespace {
 
-constexpr std::uint32_t kPiece = 1U << 20;
+constexpr std::uint32_t kPieceOfNbd = 1U << 20;
 constexpr std::uint64_t kMostAsked = std::uint64_t{1} << 30;  // Of block status, at once.
 
 }  // namespace
@@ -106,7 +106,7 @@ Task<Result<>> NbdOrigin::read_widened(std::uint64_t offset, std::span<std::byte
 }
 
 Task<Result<>> NbdOrigin::read_aligned(std::uint64_t offset, std::span<std::byte> buffer) {
-  const std::size_t most = std::min(kPiece, export_.maximum);
+  const std::size_t most = std::min(kPieceOfNbd, export_.maximum);
   if (buffer.size() <= most) co_return co_await read_piece(offset, buffer);
   std::vector<Task<Result<>>> pieces;
   for (std::size_t at = 0; at < buffer.size(); at += most) {

@@ -16,6 +16,7 @@
 
 #include "clonedev/clone_device.h"
 #include "crash_run.h"
+#include "support/sizes.h"
 
 namespace clonedev {
 namespace {
@@ -43,7 +44,6 @@ std::uint64_t from_environment(const char* name, std::uint64_t otherwise) {
 }
 
 CrashDisk disk_named(const std::string& name) {
-  constexpr std::uint64_t k4K = 4096;
   CrashDisk disk{name, {}, {0, 3 * k4K}};
   RigConfig& config = disk.config;
   config.size = 3 * k4K;

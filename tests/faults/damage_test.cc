@@ -10,14 +10,14 @@
 #include "metadata/layout.h"
 #include "support/clone_rig.h"
 #include "support/shadow_disk.h"
+#include "support/sizes.h"
 
 namespace clonedev {
 namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::uint64_t k4K = 4096;
-constexpr Extent kWholeDisk{0, 64 * k4K};
+constexpr Extent kWholeDamaged{0, 64 * k4K};
 constexpr std::size_t kSector = 512;
 
 class Damage : public testing::Test {
@@ -31,7 +31,7 @@ class Damage : public testing::Test {
   }
   static RigConfig config() {
     RigConfig made;
-    made.size = kWholeDisk.length;
+    made.size = kWholeDamaged.length;
     return made;
   }
   void write(Extent extent) {
@@ -53,7 +53,7 @@ class Damage : public testing::Test {
       return;
     }
     ShadowDisk shadow = shadow_;
-    const auto found = next->read(kWholeDisk);
+    const auto found = next->read(kWholeDamaged);
     ASSERT_TRUE(found) << found.error().message();
     EXPECT_EQ(shadow.killed(*found), "");
   }

@@ -14,6 +14,7 @@
 #include <thread>
 
 #include "faults/short_transfers.h"
+#include "support/sizes.h"
 
 namespace clonedev {
 namespace {
@@ -22,7 +23,6 @@ using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 namespace fs = std::filesystem;
 
-constexpr std::uint64_t k4K = 4096;
 constexpr Extent kWholeDisk{0, 64 * k4K};
 constexpr auto kLockHeld = milliseconds(400);
 constexpr auto kLongestHydration = std::chrono::seconds(20);

@@ -7,6 +7,7 @@
 #include <fstream>
 
 #include "metadata/superblock.h"
+#include "support/sizes.h"
 
 namespace clonedev {
 namespace {
@@ -14,9 +15,8 @@ namespace {
 using std::chrono::seconds;
 namespace fs = std::filesystem;
 
-constexpr std::uint64_t k4K = 4096;
 constexpr std::uint64_t kBlocks = 64;
-constexpr Extent kWholeDisk{0, kBlocks* k4K};
+constexpr Extent kWholeClone{0, kBlocks* k4K};
 constexpr auto kLongestBusy = seconds(21);  // origin_timeout is 20 s.
 constexpr auto kLong = seconds(60);         // Much longer than any deadline of ours.
 
@@ -37,7 +37,7 @@ constexpr Extent kBadOfOrigin[] = {{kAbsent.offset, 512}, {k4K + 2048, 512}};
 
 RigConfig config_for(SmallTmpfs* live_dir) {
   RigConfig config;
-  config.size = kWholeDisk.length;
+  config.size = kWholeClone.length;
   if (live_dir) config.live_dir = live_dir->path();
   return config;
 }
@@ -114,7 +114,7 @@ void MemoryBed::lay_out_one_state() {
   using enum Activity;
   const Activity fresh[] = {idle, read, write_partial, write_aligned, open};
   if (std::ranges::find(fresh, cell_.activity) != std::end(fresh)) return;
-  write_now(kWholeDisk);
+  write_now(kWholeClone);
   if (cell_.activity == commit || cell_.activity == close) return;
   flush_now(*rig_);
   if (cell_.activity == flush) write_now(blocks(14));
@@ -313,12 +313,12 @@ void MemoryBed::run_open(const Expectation& expected) {
   const fs::path copy = next.live_dir() / "copy";
   if (!live.empty()) fs::copy(live, copy);
   inject(next);
-  const Bytes before = next.destination_disk->present().bytes(kWholeDisk);
+  const Bytes before = next.destination_disk->present().bytes(kWholeClone);
   const auto opened = next.open();
   judge(opened, expected);
   if (!opened) {
     EXPECT_EQ(opened.error().message().find('\n'), std::string::npos);
-    EXPECT_TRUE(next.destination_disk->present().bytes(kWholeDisk) == before);
+    EXPECT_TRUE(next.destination_disk->present().bytes(kWholeClone) == before);
     heal(next);
     if (!bad_unit_.empty()) write_to(next, *next.metadata_disk, bad_unit_.offset, good_unit_);
     if (!live.empty()) fs::copy(copy, live, fs::copy_options::overwrite_existing);
@@ -407,10 +407,10 @@ void MemoryBed::check_bytes_read() {
 // ---- afterwards ----
 
 Bytes MemoryBed::read_all(CloneRig& rig) const {
-  auto found = rig.read(kWholeDisk);
+  auto found = rig.read(kWholeClone);
   EXPECT_TRUE(found) << found.error().message();
-  if (!found) return Bytes(kWholeDisk.length);
-  excuse_unseen(kWholeDisk, *found);
+  if (!found) return Bytes(kWholeClone.length);
+  excuse_unseen(kWholeClone, *found);
   return std::move(*found);
 }
 
@@ -468,7 +468,7 @@ void MemoryBed::after_healing(CloneRig& rig, const Expectation& expected) {
   EXPECT_EQ(rig.engine().status().mode, expected.needs_check ? CloneMode::ro : CloneMode::rw);
   rig.sim.run_for(seconds(30));  // The link finds its origin again.
   const auto begun = shadow_->begin_read();
-  EXPECT_EQ(shadow_->end_read(begun, kWholeDisk, read_all(rig)), "");
+  EXPECT_EQ(shadow_->end_read(begun, kWholeClone, read_all(rig)), "");
   if (expected.needs_check) {
     const auto again = rig.flush();
     ASSERT_FALSE(again) << "a failure was retried into success";

@@ -13,6 +13,7 @@
 
 #include "clonedev/clone_device.h"
 #include "support/clone_rig.h"
+#include "support/sizes.h"
 #include "support/small_tmpfs.h"
 
 namespace clonedev {
@@ -20,7 +21,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::size_t k4K = 4096;
 constexpr std::size_t kSize = std::size_t{1} << 20;
 
 std::string text(std::uint64_t number, std::size_t length) {

@@ -4,14 +4,13 @@
 
 #include "engine/known_clones.h"
 #include "support/clone_rig.h"
+#include "support/sizes.h"
 
 namespace clonedev {
 namespace {
 
 using std::chrono::milliseconds;
 using std::chrono::seconds;
-
-constexpr std::uint64_t k4K = 4096;
 
 // A block durably on the destination is discarded; a commit freezes `zero`; a write comes while the
 // commit's I/O runs. The durable copy of before still says `destination`, yet the commit is about

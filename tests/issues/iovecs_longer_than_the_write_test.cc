@@ -5,11 +5,10 @@
 
 #include "io/iovecs.h"
 #include "support/clone_rig.h"
+#include "support/sizes.h"
 
 namespace clonedev {
 namespace {
-
-constexpr std::uint64_t k4K = 4096;
 
 TEST(IovecsLongerThanTheWrite, write_nothing_behind_it) {
   CloneRig rig(RigConfig{});

@@ -6,14 +6,13 @@
 #include <gtest/gtest.h>
 
 #include "support/clone_rig.h"
+#include "support/sizes.h"
 
 namespace clonedev {
 namespace {
 
 using std::chrono::milliseconds;
 using std::chrono::seconds;
-
-constexpr std::uint64_t k4K = 4096;
 
 class LateWrites : public testing::Test {
  protected:

@@ -4,14 +4,13 @@
 #include <gtest/gtest.h>
 
 #include "support/clone_rig.h"
+#include "support/sizes.h"
 #include "support/small_tmpfs.h"
 
 namespace clonedev {
 namespace {
 
 using std::chrono::seconds;
-
-constexpr std::uint64_t k4K = 4096;
 
 class LiveMapRoom : public testing::Test {
  protected:

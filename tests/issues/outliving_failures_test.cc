@@ -6,13 +6,12 @@
 #include <string>
 
 #include "support/clone_rig.h"
+#include "support/sizes.h"
 
 namespace clonedev {
 namespace {
 
 using std::chrono::seconds;
-
-constexpr std::uint64_t k4K = 4096;
 
 TEST(OutlivingFailures, a_failure_that_metadata_cannot_take_is_known_to_the_next_process) {
   CloneRig rig(RigConfig{});

@@ -5,13 +5,13 @@
 #include <cstring>
 
 #include "shadow_run.h"
+#include "support/sizes.h"
 
 namespace clonedev {
 namespace {
 
 using std::chrono::milliseconds;
 
-constexpr std::uint64_t k4K = 4096;
 // A command that waits for the origin is answered by then, device time included.
 constexpr auto kLongestBusy = milliseconds(3000 + 500);
 

@@ -4,13 +4,14 @@
 
 #include <utility>
 
+#include "support/sizes.h"
+
 namespace clonedev {
 namespace {
 
 using std::chrono::milliseconds;
 
 constexpr ShadowDisk::Time kNever = ~ShadowDisk::Time{0};
-constexpr std::uint64_t k4K = 4096;
 constexpr auto kOriginTimeout = milliseconds(3000);
 
 }  // namespace

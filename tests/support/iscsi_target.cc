@@ -13,28 +13,10 @@
 #include <cstdlib>
 #include <thread>
 
+#include "support/server_place.h"
+
 namespace clonedev {
-namespace {
-
-std::filesystem::path make_folder() {
-  std::string pattern = std::filesystem::temp_directory_path() / "clone-tgt-XXXXXX";
-  if (!::mkdtemp(pattern.data())) std::abort();
-  return pattern;
-}
-
-std::uint16_t free_port() {
-  const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  socklen_t length = sizeof address;
-  if (::bind(fd, reinterpret_cast<sockaddr*>(&address), length) != 0) std::abort();
-  ::getsockname(fd, reinterpret_cast<sockaddr*>(&address), &length);
-  ::close(fd);
-  return ntohs(address.sin_port);
-}
-
-}  // namespace
+namespace {}  // namespace
 
 bool IscsiTarget::available() {
   return ::access("/usr/sbin/tgtd", X_OK) == 0 && ::access("/usr/sbin/tgtadm", X_OK) == 0;
@@ -43,7 +25,7 @@ bool IscsiTarget::available() {
 IscsiTarget::IscsiTarget(std::vector<Disk> disks, std::vector<User> users)
     : disks_(std::move(disks)),
       users_(std::move(users)),
-      folder_(make_folder()),
+      folder_(make_scratch_folder("clone-tgt")),
       port_(free_port()) {}
 
 IscsiTarget::~IscsiTarget() {

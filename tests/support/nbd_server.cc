@@ -13,6 +13,8 @@
 #include <fstream>
 #include <thread>
 
+#include "support/server_place.h"
+
 extern char** environ;
 
 namespace clonedev {
@@ -20,36 +22,14 @@ namespace {
 
 constexpr const char* kNbdkit = "/usr/bin/nbdkit";
 
-std::filesystem::path make_folder() {
-  std::string pattern = std::filesystem::temp_directory_path() / "clone-nbd-XXXXXX";
-  if (!::mkdtemp(pattern.data())) std::abort();
-  return pattern;
-}
-
-sockaddr_in loopback(std::uint16_t port) {
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_port = htons(port);
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  return address;
-}
-
-std::uint16_t free_port() {
-  const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  sockaddr_in address = loopback(0);
-  socklen_t length = sizeof address;
-  if (::bind(fd, reinterpret_cast<sockaddr*>(&address), length) != 0) std::abort();
-  ::getsockname(fd, reinterpret_cast<sockaddr*>(&address), &length);
-  ::close(fd);
-  return ntohs(address.sin_port);
-}
-
 }  // namespace
 
 bool NbdServer::available() { return ::access(kNbdkit, X_OK) == 0; }
 
 NbdServer::NbdServer(std::vector<std::string> arguments, bool tcp)
-    : arguments_(std::move(arguments)), folder_(make_folder()), port_(tcp ? free_port() : 0) {}
+    : arguments_(std::move(arguments)),
+      folder_(make_scratch_folder("clone-nbd")),
+      port_(tcp ? free_port() : 0) {}
 
 NbdServer::~NbdServer() {
   kill();

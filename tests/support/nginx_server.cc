@@ -14,6 +14,8 @@
 #include <thread>
 #include <vector>
 
+#include "support/server_place.h"
+
 extern char** environ;
 
 namespace clonedev {
@@ -21,30 +23,6 @@ namespace {
 
 constexpr const char* kNginx = "/usr/sbin/nginx";
 constexpr const char* kOpenssl = "/usr/bin/openssl";
-
-std::filesystem::path make_folder() {
-  std::string pattern = std::filesystem::temp_directory_path() / "clone-http-XXXXXX";
-  if (!::mkdtemp(pattern.data())) std::abort();
-  return pattern;
-}
-
-sockaddr_in loopback(std::uint16_t port) {
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_port = htons(port);
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  return address;
-}
-
-std::uint16_t free_port() {
-  const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  sockaddr_in address = loopback(0);
-  socklen_t length = sizeof address;
-  if (::bind(fd, reinterpret_cast<sockaddr*>(&address), length) != 0) std::abort();
-  ::getsockname(fd, reinterpret_cast<sockaddr*>(&address), &length);
-  ::close(fd);
-  return ntohs(address.sin_port);
-}
 
 bool accepts(std::uint16_t port) {
   const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -83,7 +61,8 @@ bool NginxServer::available() {
   return ::access(kNginx, X_OK) == 0 && ::access(kOpenssl, X_OK) == 0;
 }
 
-NginxServer::NginxServer() : folder_(make_folder()), port_(free_port()), tls_port_(free_port()) {
+NginxServer::NginxServer()
+    : folder_(make_scratch_folder("clone-http")), port_(free_port()), tls_port_(free_port()) {
   // nginx's worker is another user when the test is root.
   std::filesystem::permissions(folder_, std::filesystem::perms(0755));
   std::filesystem::create_directory(folder_ / "www");

@@ -13,8 +13,8 @@ namespace {
 
 constexpr std::uint64_t kBlocks = 24;
 constexpr std::uint64_t kSectorsPerBlock = kBlockSize / kSectorSize;
-constexpr BlockState kStates[] = {BlockState::origin, BlockState::zero, BlockState::destination,
-                                  BlockState::copied};
+constexpr BlockState kEveryState[] = {BlockState::origin, BlockState::zero, BlockState::destination,
+                                      BlockState::copied};
 
 // A small disk in random states, by sectors. A sector is a letter: what a reader of it sees.
 struct Disk {
@@ -22,7 +22,7 @@ struct Disk {
       : geometry(sectors * kSectorSize, 4096), pages(1), map(geometry, pages) {
     for (std::uint64_t block = 0; block < geometry.blocks();) {
       const std::uint64_t run = std::min(1 + random() % 4, geometry.blocks() - block);
-      EXPECT_TRUE(map.set({block, run}, kStates[random() % kBlockStates]));
+      EXPECT_TRUE(map.set({block, run}, kEveryState[random() % kBlockStates]));
       block += run;
     }
     destination.assign(sectors, 'd');
@@ -53,7 +53,7 @@ Extent random_sectors(std::mt19937_64& random, std::uint64_t sectors) {
   return {first * kSectorSize, count * kSectorSize};
 }
 
-std::string text(Extent e) {
+std::string in_sectors(Extent e) {
   return "sectors [" + std::to_string(e.offset / 512) + ", +" + std::to_string(e.length / 512) +
          ")";
 }
@@ -72,7 +72,7 @@ void with_random_disks(Check&& check) {
     for (int i = 0; i < 30; ++i) {
       Disk disk(sectors, random);
       const Extent extent = random_sectors(random, sectors);
-      SCOPED_TRACE("seed " + std::to_string(seed) + " " + text(extent) + "\n" + disk.view());
+      SCOPED_TRACE("seed " + std::to_string(seed) + " " + in_sectors(extent) + "\n" + disk.view());
       check(disk, extent);
       if (::testing::Test::HasFailure()) return;
     }

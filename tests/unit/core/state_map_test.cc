@@ -10,6 +10,8 @@
 #include <string>
 #include <vector>
 
+#include "support/sizes.h"
+
 namespace clonedev {
 namespace {
 
@@ -189,7 +191,6 @@ TEST(StateMap, agrees_with_a_list_of_states_whatever_is_set) {
 }
 
 TEST(StateMap, counts_hydrated_regions_of_every_size) {
-  constexpr std::uint64_t kMiB = std::uint64_t{1} << 20;
   for (std::uint64_t region = 4096; region <= 128 * kMiB; region *= 2) {
     const Geometry geometry((3 * kPage + 5000) * kBlockSize - 1024, region);
     shadow_random_changes(geometry, region / 4096, 15);

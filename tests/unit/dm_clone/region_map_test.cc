@@ -10,11 +10,11 @@
 #include "dm_clone/dm_clone_format.h"
 #include "support/memory_device.h"
 #include "support/sim_scheduler.h"
+#include "support/sizes.h"
 
 namespace clonedev::dm_clone {
 namespace {
 
-constexpr std::uint64_t kMiB = std::uint64_t{1} << 20;
 constexpr std::size_t kMostNodeEntries = 252;
 
 // Bit by bit, to hold the library against.

@@ -7,6 +7,7 @@
 #include <random>
 
 #include "support/clone_rig.h"
+#include "support/sizes.h"
 #include "support/small_tmpfs.h"
 
 namespace clonedev {
@@ -16,8 +17,6 @@ using std::chrono::microseconds;
 using std::chrono::milliseconds;
 using std::chrono::seconds;
 
-constexpr std::uint64_t k4K = 4096;
-constexpr std::uint64_t kMiB = std::uint64_t{1} << 20;
 constexpr std::uint64_t kGiB = std::uint64_t{1} << 30;
 
 // How long is the last block, and who has it, when the disk grows.

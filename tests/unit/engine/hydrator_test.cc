@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "support/clone_rig.h"
+#include "support/sizes.h"
 
 namespace clonedev {
 namespace {
@@ -15,7 +16,6 @@ using std::chrono::milliseconds;
 using std::chrono::minutes;
 using std::chrono::seconds;
 
-constexpr std::uint64_t k4K = 4096;
 constexpr std::uint64_t kBlocks = 256;
 
 class HydratorTest : public testing::Test {

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "support/clone_rig.h"
+#include "support/sizes.h"
 
 namespace clonedev {
 namespace {
@@ -12,7 +13,6 @@ namespace {
 using std::chrono::milliseconds;
 using std::chrono::seconds;
 
-constexpr std::uint64_t k4K = 4096;
 constexpr std::uint64_t kSeeds = 40;
 
 // dm-clone loses this write: its discard sets the bit without looking at the copy under way, the

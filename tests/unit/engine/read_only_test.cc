@@ -3,11 +3,10 @@
 #include <gtest/gtest.h>
 
 #include "support/clone_rig.h"
+#include "support/sizes.h"
 
 namespace clonedev {
 namespace {
-
-constexpr std::uint64_t k4K = 4096;
 
 RigConfig read_only() {
   RigConfig config;

@@ -5,6 +5,7 @@
 #include <random>
 
 #include "support/clone_rig.h"
+#include "support/sizes.h"
 
 namespace clonedev {
 namespace {
@@ -13,8 +14,7 @@ using std::chrono::milliseconds;
 using std::chrono::seconds;
 using State = Verification::State;
 
-constexpr std::uint64_t k4K = 4096;
-constexpr std::uint64_t kBlocks = 1024;
+constexpr std::uint64_t kVerifiedBlocks = 1024;
 
 class VerifierTest : public testing::Test {
  protected:
@@ -23,14 +23,14 @@ class VerifierTest : public testing::Test {
   }
   static RigConfig config() {
     RigConfig config;
-    config.size = kBlocks * k4K;
+    config.size = kVerifiedBlocks * k4K;
     return config;
   }
   // Everything is copied but the last block, which the origin cannot read: so it stays incomplete.
   void copy_all_but_the_last() {
-    rig_.origin->bad_blocks = {kBlocks - 1};
+    rig_.origin->bad_blocks = {kVerifiedBlocks - 1};
     rig_.set_hydration(true);
-    rig_.sim.run_until([this] { return copied() == kBlocks - 1; });
+    rig_.sim.run_until([this] { return copied() == kVerifiedBlocks - 1; });
     rig_.set_hydration(false);
     rig_.sim.run_for(seconds(1));
   }
@@ -60,9 +60,9 @@ TEST_F(VerifierTest, says_what_is_equal_and_what_is_not_to_be_compared) {
   ASSERT_TRUE(rig_.zero({9 * k4K, 2 * k4K}));
   const Verification found = verify();
   EXPECT_EQ(found.state, State::equal) << found.last_error;
-  EXPECT_EQ(found.verified_bytes, (kBlocks - 1 - 3) * k4K);
+  EXPECT_EQ(found.verified_bytes, (kVerifiedBlocks - 1 - 3) * k4K);
   EXPECT_EQ(found.skipped_bytes(), 4 * k4K);
-  EXPECT_EQ(found.done_bytes, kBlocks * k4K);
+  EXPECT_EQ(found.done_bytes, kVerifiedBlocks * k4K);
   EXPECT_EQ(found.mismatch_ranges, 0u);
 }
 
@@ -87,11 +87,11 @@ TEST_F(VerifierTest, finds_every_changed_byte_with_its_place) {
 
 TEST_F(VerifierTest, sectors_that_the_origin_cannot_read_are_isolated) {
   copy_all_but_the_last();
-  rig_.origin->bad_blocks = {100, 101, kBlocks - 1};
+  rig_.origin->bad_blocks = {100, 101, kVerifiedBlocks - 1};
   damage(99 * k4K);
   const Verification found = verify();
   EXPECT_EQ(found.unreadable_bytes, 2 * k4K);
-  EXPECT_EQ(found.verified_bytes, (kBlocks - 4) * k4K);
+  EXPECT_EQ(found.verified_bytes, (kVerifiedBlocks - 4) * k4K);
   EXPECT_EQ(found.mismatches, (std::vector<Extent>{{99 * k4K, k4K}}));
   EXPECT_EQ(found.state, State::different);
   ASSERT_TRUE(rig_.write(99 * k4K, pattern(1, k4K)));
@@ -123,7 +123,8 @@ TEST_F(VerifierTest, can_be_stopped_and_is_not_started_twice) {
 
 TEST_F(VerifierTest, ends_by_itself_when_nobody_asks_any_more) {
   copy_all_but_the_last();
-  for (std::uint64_t block = 0; block < kBlocks; block += 64) {  // Many reads, four at a time.
+  for (std::uint64_t block = 0; block < kVerifiedBlocks;
+       block += 64) {  // Many reads, four at a time.
     ASSERT_TRUE(rig_.zero({block * k4K, k4K}));
   }
   rig_.origin->delay = seconds(25);
@@ -163,9 +164,9 @@ TEST_F(VerifierTest, concurrent_writes_cause_no_false_alarm) {
     RigConfig config = VerifierTest::config();
     config.seed = seed;
     CloneRig rig(config);
-    rig.origin->bad_blocks = {kBlocks - 1};
+    rig.origin->bad_blocks = {kVerifiedBlocks - 1};
     rig.set_hydration(true);
-    rig.sim.run_until([&] { return rig.engine().status().blocks.copied > kBlocks / 2; });
+    rig.sim.run_until([&] { return rig.engine().status().blocks.copied > kVerifiedBlocks / 2; });
     const SlowDevice::Delay slow{milliseconds(0), milliseconds(5)};
     rig.destination_slow->set_delays({slow, slow, slow, slow});
     rig.origin->delay = milliseconds(2);
@@ -178,7 +179,7 @@ TEST_F(VerifierTest, concurrent_writes_cause_no_false_alarm) {
       while (rig.engine().verify(VerifyAction::look)->state == State::running) {
         rig.sim.run_for(milliseconds(random() % 3));
         if (data.size() >= 400) continue;
-        const std::uint64_t offset = random() % (kBlocks - 8) * k4K + random() % 8 * 512;
+        const std::uint64_t offset = random() % (kVerifiedBlocks - 8) * k4K + random() % 8 * 512;
         data.push_back(pattern(random(), (1 + random() % 20) * 512));
         if (random() % 4 == 0) {
           requests.push_back(rig.engine().zero({offset, data.back().size()}, Zeroing::keep, false));

@@ -14,6 +14,7 @@
 #include "io/event.h"
 #include "io/task.h"
 #include "support/sim_scheduler.h"
+#include "support/sizes.h"
 
 namespace clonedev {
 namespace {
@@ -21,13 +22,11 @@ namespace {
 using Use = BufferPool::Use;
 using std::chrono::microseconds;
 
-constexpr std::size_t kMiB = std::size_t{1} << 20;
-
 // Asks for a buffer and keeps it until told to let it go.
-class Holder {
+class BufferHolder {
  public:
-  Holder(BufferPool& pool, std::size_t length, Use use) { spawn(hold(pool, length, use)); }
-  ~Holder() { release_.set(); }
+  BufferHolder(BufferPool& pool, std::size_t length, Use use) { spawn(hold(pool, length, use)); }
+  ~BufferHolder() { release_.set(); }
 
   bool granted() const { return granted_; }
   std::span<std::byte> span() const { return span_; }
@@ -49,24 +48,26 @@ class Holder {
 
 class BufferPoolTest : public ::testing::Test {
  protected:
-  Holder& take(std::size_t length, Use use) { return holders_.emplace_back(pool_, length, use); }
-  void release(Holder& holder) {
+  BufferHolder& take(std::size_t length, Use use) {
+    return holders_.emplace_back(pool_, length, use);
+  }
+  void release(BufferHolder& holder) {
     holder.release();
     sim_.settle();
   }
   void TearDown() override {
-    for (Holder& holder : holders_) release(holder);
+    for (BufferHolder& holder : holders_) release(holder);
     EXPECT_EQ(pool_.in_use(), 0u);
   }
 
   SimScheduler sim_;
   BufferPool pool_{8 * kMiB};
-  std::list<Holder> holders_;
+  std::list<BufferHolder> holders_;
 };
 
 TEST_F(BufferPoolTest, gives_page_aligned_memory_of_the_length_asked_for) {
   for (const std::size_t length : {1u, 512u, 4096u, 4097u, 1u << 20}) {
-    const Holder& holder = take(length, Use::command);
+    const BufferHolder& holder = take(length, Use::command);
     EXPECT_TRUE(holder.granted());
     EXPECT_EQ(holder.span().size(), length);
     EXPECT_EQ(reinterpret_cast<std::uintptr_t>(holder.span().data()) % 4096, 0u);
@@ -77,9 +78,9 @@ TEST_F(BufferPoolTest, gives_page_aligned_memory_of_the_length_asked_for) {
 TEST_F(BufferPoolTest, counts_whole_pages_and_never_gives_more_than_it_has) {
   EXPECT_EQ(pool_.capacity(), 8 * kMiB);
   take(4 * kMiB, Use::command);
-  Holder& tiny = take(1, Use::command);
+  BufferHolder& tiny = take(1, Use::command);
   EXPECT_EQ(pool_.in_use(), 4 * kMiB + 4096);
-  const Holder& too_much = take(4 * kMiB, Use::command);
+  const BufferHolder& too_much = take(4 * kMiB, Use::command);
   EXPECT_FALSE(too_much.granted());
   release(tiny);
   EXPECT_TRUE(too_much.granted());
@@ -87,11 +88,11 @@ TEST_F(BufferPoolTest, counts_whole_pages_and_never_gives_more_than_it_has) {
 }
 
 TEST_F(BufferPoolTest, keeps_a_quarter_from_background_work) {
-  Holder& copy = take(4 * kMiB, Use::background);
+  BufferHolder& copy = take(4 * kMiB, Use::background);
   take(2 * kMiB, Use::background);
-  const Holder& one_page_more = take(1, Use::background);
+  const BufferHolder& one_page_more = take(1, Use::background);
   EXPECT_FALSE(one_page_more.granted());
-  const Holder& command = take(2 * kMiB, Use::command);
+  const BufferHolder& command = take(2 * kMiB, Use::command);
   EXPECT_TRUE(command.granted());
   release(copy);
   EXPECT_TRUE(one_page_more.granted());
@@ -104,10 +105,10 @@ TEST_F(BufferPoolTest, counts_what_commands_hold_against_the_share_of_background
 }
 
 TEST_F(BufferPoolTest, serves_waiters_in_order_however_small_the_later_ones_are) {
-  Holder& first = take(4 * kMiB, Use::command);
+  BufferHolder& first = take(4 * kMiB, Use::command);
   take(3 * kMiB, Use::command);
-  const Holder& large = take(4 * kMiB, Use::command);
-  const Holder& small = take(4096, Use::command);
+  const BufferHolder& large = take(4 * kMiB, Use::command);
+  const BufferHolder& small = take(4096, Use::command);
   EXPECT_FALSE(large.granted());
   EXPECT_FALSE(small.granted()) << "a small request overtook a large one";
   release(first);
@@ -116,10 +117,10 @@ TEST_F(BufferPoolTest, serves_waiters_in_order_however_small_the_later_ones_are)
 }
 
 TEST_F(BufferPoolTest, serves_commands_before_background_work_that_came_first) {
-  Holder& first = take(4 * kMiB, Use::background);
-  Holder& second = take(4 * kMiB, Use::command);
-  const Holder& background = take(4096, Use::background);
-  const Holder& command = take(4 * kMiB, Use::command);
+  BufferHolder& first = take(4 * kMiB, Use::background);
+  BufferHolder& second = take(4 * kMiB, Use::command);
+  const BufferHolder& background = take(4096, Use::background);
+  const BufferHolder& command = take(4 * kMiB, Use::command);
   EXPECT_FALSE(background.granted());
   EXPECT_FALSE(command.granted());
   release(second);
@@ -133,16 +134,16 @@ TEST_F(BufferPoolTest, makes_one_piece_again_of_pieces_given_back_in_any_order) 
   for (std::uint64_t seed = 1; seed <= 20; ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));
     std::mt19937_64 random(seed);
-    std::vector<Holder*> pieces;
+    std::vector<BufferHolder*> pieces;
     while (pool_.in_use() < pool_.capacity() && !HasFailure()) {
       const std::size_t room = pool_.capacity() - pool_.in_use();
       pieces.push_back(&take(std::min(room, 4096 * (1 + random() % 64)), Use::command));
       EXPECT_TRUE(pieces.back()->granted());
     }
     std::shuffle(pieces.begin(), pieces.end(), random);
-    for (Holder* piece : pieces) release(*piece);
-    Holder& low = take(BufferPool::kLargest, Use::command);
-    Holder& high = take(BufferPool::kLargest, Use::command);
+    for (BufferHolder* piece : pieces) release(*piece);
+    BufferHolder& low = take(BufferPool::kLargest, Use::command);
+    BufferHolder& high = take(BufferPool::kLargest, Use::command);
     EXPECT_TRUE(low.granted() && high.granted());
     release(low);
     release(high);
@@ -163,13 +164,13 @@ TEST_F(BufferPoolTest, gives_back_once_however_a_buffer_is_moved) {
 }
 
 TEST_F(BufferPoolTest, can_be_used_again_after_its_memory_went_back_to_the_system) {
-  Holder& before = take(kMiB, Use::command);
+  BufferHolder& before = take(kMiB, Use::command);
   std::memset(before.span().data(), 1, kMiB);
   pool_.trim();
   EXPECT_EQ(before.span()[5], std::byte{1}) << "trimmed under a user";
   release(before);
   pool_.trim();
-  const Holder& after = take(kMiB, Use::command);
+  const BufferHolder& after = take(kMiB, Use::command);
   std::memset(after.span().data(), 2, kMiB);
 }
 

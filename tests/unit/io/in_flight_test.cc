@@ -18,10 +18,10 @@ namespace {
 using std::chrono::microseconds;
 
 // Takes a place, notes that it has it, and gives it up when told to.
-class Holder {
+class ClaimHolder {
  public:
-  Holder(InFlight& table, Extent extent) { spawn(hold(table, extent)); }
-  ~Holder() { release_.set(); }
+  ClaimHolder(InFlight& table, Extent extent) { spawn(hold(table, extent)); }
+  ~ClaimHolder() { release_.set(); }
 
   bool granted() const { return granted_; }
   void release() { release_.set(); }
@@ -41,13 +41,15 @@ class Holder {
 TEST(InFlight, lets_ranges_stand_side_by_side_and_overlapping_ones_wait) {
   SimScheduler sim;
   InFlight table;
-  std::list<Holder> holders;
-  const auto take = [&](Extent extent) -> Holder& { return holders.emplace_back(table, extent); };
+  std::list<ClaimHolder> holders;
+  const auto take = [&](Extent extent) -> ClaimHolder& {
+    return holders.emplace_back(table, extent);
+  };
   EXPECT_TRUE(take({0, 8192}).granted());
   EXPECT_TRUE(take({8192, 4096}).granted()) << "it only touches the other";
-  Holder& both = take({4096, 8192});
+  ClaimHolder& both = take({4096, 8192});
   EXPECT_FALSE(both.granted());
-  Holder& byte = take({8192 + 4095, 1});
+  ClaimHolder& byte = take({8192 + 4095, 1});
   EXPECT_FALSE(byte.granted()) << "one byte in common";
   EXPECT_EQ(table.size(), 4u);
   holders.front().release();
@@ -57,7 +59,7 @@ TEST(InFlight, lets_ranges_stand_side_by_side_and_overlapping_ones_wait) {
   sim.settle();
   EXPECT_TRUE(both.granted());
   EXPECT_FALSE(byte.granted()) << "it overtook an earlier one";
-  for (Holder& holder : holders) holder.release();
+  for (ClaimHolder& holder : holders) holder.release();
   sim.settle();
   EXPECT_EQ(table.size(), 0u);
 }
@@ -65,9 +67,9 @@ TEST(InFlight, lets_ranges_stand_side_by_side_and_overlapping_ones_wait) {
 TEST(InFlight, grants_a_large_range_although_small_ones_keep_coming) {
   SimScheduler sim;
   InFlight table;
-  Holder first(table, {0, 4096});
-  Holder large(table, {0, 65536});
-  Holder later(table, {8192, 4096});
+  ClaimHolder first(table, {0, 4096});
+  ClaimHolder large(table, {0, 65536});
+  ClaimHolder later(table, {8192, 4096});
   EXPECT_TRUE(first.granted());
   EXPECT_FALSE(large.granted());
   EXPECT_FALSE(later.granted()) << "it overtook one that waits";

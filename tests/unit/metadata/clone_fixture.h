@@ -14,11 +14,11 @@
 #include "support/memory_device.h"
 #include "support/recording_device.h"
 #include "support/sim_scheduler.h"
+#include "support/sizes.h"
 #include "support/volatile_device.h"
 
 namespace clonedev {
 
-inline constexpr std::uint64_t kMiB = std::uint64_t{1} << 20;
 inline constexpr std::uint64_t kGiB = std::uint64_t{1} << 30;
 inline constexpr std::uint64_t kPerPage = StatePages::kBlocksPerPage;
 

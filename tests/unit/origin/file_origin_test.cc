@@ -13,17 +13,12 @@
 #include <numeric>
 
 #include "run_on_reactor.h"
+#include "support/server_place.h"
 
 namespace clonedev {
 namespace {
 
 // On /var/tmp because /tmp may be a tmpfs, which has no O_DIRECT.
-std::filesystem::path make_folder() {
-  std::string pattern = "/var/tmp/clone-file-XXXXXX";
-  if (!::mkdtemp(pattern.data())) std::abort();
-  return pattern;
-}
-
 std::string noise(std::size_t length) {
   std::string text(length, '\0');
   std::uint32_t state = 1;
@@ -72,7 +67,7 @@ class FileOriginTest : public testing::Test {
     return *run_on(*reactor_, [&] { return origin_->extents(range); });
   }
 
-  const std::filesystem::path folder_ = make_folder();
+  const std::filesystem::path folder_ = make_scratch_folder("/var/tmp/clone-file");
   std::unique_ptr<Reactor> reactor_ = new_reactor();
   std::unique_ptr<FileOrigin> origin_;
 };

@@ -15,7 +15,7 @@ using namespace std::chrono_literals;
 using Bytes = HostilePeer::Bytes;
 using Request = HostilePeer::Request;
 
-constexpr std::uint64_t kSize = 1 << 20;
+constexpr std::uint64_t kHostileSize = 1 << 20;
 constexpr std::size_t kLength = 8192;
 
 class HostileNbd : public testing::Test {
@@ -36,7 +36,7 @@ class HostileNbd : public testing::Test {
                      Scheduler::Duration patience = 5s) {
     HostileNbdServer server([&](HostilePeer& peer) {
       Request request;
-      if (peer.handshake(kSize, structured)) {
+      if (peer.handshake(kHostileSize, structured)) {
         while (peer.next(request)) answer(peer, request);
       }
     });
@@ -131,7 +131,7 @@ TEST_F(HostileNbd, more_data_than_were_asked_for) {
 }
 
 TEST_F(HostileNbd, data_for_another_place) {
-  for (const std::uint64_t offset : {std::uint64_t{0}, kSize, ~std::uint64_t{0} - 4095}) {
+  for (const std::uint64_t offset : {std::uint64_t{0}, kHostileSize, ~std::uint64_t{0} - 4095}) {
     EXPECT_FALSE(read_from(true, [offset](HostilePeer& peer, const Request& request) {
       peer.data_chunk(request, true, offset, Bytes(4096, 1));
     }));
@@ -158,7 +158,7 @@ TEST_F(HostileNbd, one_half_twice_is_not_the_whole) {
 TEST_F(HostileNbd, closing_in_mid_reply) {
   HostileNbdServer server([](HostilePeer& peer) {
     Request request;
-    if (peer.handshake(kSize, false) && peer.next(request)) {
+    if (peer.handshake(kHostileSize, false) && peer.next(request)) {
       peer.simple_reply(request, 0, Bytes(100, 1));
     }
   });
@@ -213,7 +213,7 @@ TEST_F(HostileNbd, block_status_that_makes_no_sense_is_not_believed) {
   for (const auto& answer : answers) {
     HostileNbdServer server([&answer](HostilePeer& peer) {
       Request request;
-      if (!peer.handshake(kSize, true)) return;
+      if (!peer.handshake(kHostileSize, true)) return;
       while (peer.next(request)) {
         Bytes payload;
         HostilePeer::put(payload, 7, 4);

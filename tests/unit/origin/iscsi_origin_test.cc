@@ -18,7 +18,7 @@ namespace {
 using namespace std::chrono_literals;
 using Clock = std::chrono::steady_clock;
 
-constexpr std::uint64_t kSize = 16 << 20;
+constexpr std::uint64_t kDiskSize = 16 << 20;
 
 // Every 8 bytes hold their own offset.
 std::string pattern(std::uint64_t offset, std::uint64_t length) {
@@ -30,7 +30,7 @@ std::string pattern(std::uint64_t offset, std::uint64_t length) {
   return text;
 }
 
-bool is_pattern(std::uint64_t offset, std::span<const std::byte> bytes) {
+bool is_iscsi_pattern(std::uint64_t offset, std::span<const std::byte> bytes) {
   const std::uint64_t begin = offset / 8 * 8;
   const std::string whole = pattern(begin, (offset - begin + bytes.size() + 7) / 8 * 8);
   return std::memcmp(whole.data() + (offset - begin), bytes.data(), bytes.size()) == 0;
@@ -48,7 +48,7 @@ class IscsiOriginTest : public testing::Test {
 
   void serve(std::vector<Disk> disks, std::vector<User> users = {}) {
     target_ = std::make_unique<IscsiTarget>(std::move(disks), std::move(users));
-    write("disk", pattern(0, kSize));
+    write("disk", pattern(0, kDiskSize));
     target_->start();
   }
   void serve() { serve({{"disk"}}); }
@@ -79,12 +79,12 @@ class IscsiOriginTest : public testing::Test {
     for (int i = 0; i < 500 && origin_->usable_sessions() < count; ++i) let_pass(20ms);
   }
   void expect_reads_everywhere() {
-    const Extent ranges[] = {{0, 4096}, {4096, 3 << 20}, {1, 7}, {kSize - 3, 3}, {511, 4098}};
+    const Extent ranges[] = {{0, 4096}, {4096, 3 << 20}, {1, 7}, {kDiskSize - 3, 3}, {511, 4098}};
     for (const Extent& range : ranges) {
       std::vector<std::byte> buffer(range.length);
       const auto done = read(range.offset, buffer);
       ASSERT_TRUE(done) << done.error().message();
-      EXPECT_TRUE(is_pattern(range.offset, buffer)) << range.offset;
+      EXPECT_TRUE(is_iscsi_pattern(range.offset, buffer)) << range.offset;
     }
   }
 
@@ -98,7 +98,7 @@ TEST_F(IscsiOriginTest, reads_disks_of_both_sector_sizes_whatever_the_alignment)
   for (const unsigned lun : {1U, 2U}) {
     const auto opened = open(target_->url(lun));
     ASSERT_TRUE(opened) << opened.error().message();
-    EXPECT_EQ(origin_->size(), kSize);
+    EXPECT_EQ(origin_->size(), kDiskSize);
     EXPECT_EQ(origin_->disk().sector, lun == 1 ? 512U : 4096U);
     expect_reads_everywhere();
   }
@@ -184,7 +184,7 @@ TEST_F(IscsiOriginTest, identity_is_the_name_the_size_and_the_content) {
   EXPECT_NE(*identity(), *one);
   // Another server whose names are the same.
   serve({{"disk"}});
-  write("disk", pattern(8, kSize));
+  write("disk", pattern(8, kDiskSize));
   ASSERT_TRUE(open(target_->url(1)));
   EXPECT_NE(*identity(), *one);
 }
@@ -354,9 +354,9 @@ TEST_F(IscsiOriginTest, a_link_goes_on_when_the_target_is_back_and_refuses_other
   target_->start();
   EXPECT_TRUE(run_on(*reactor_, [&] { return link.wait_until_connected(Clock::now() + 30s); }));
   EXPECT_TRUE(read_link(10s));
-  EXPECT_TRUE(is_pattern(1 << 20, buffer));
+  EXPECT_TRUE(is_iscsi_pattern(1 << 20, buffer));
   target_->kill();
-  write("disk", pattern(8, kSize));
+  write("disk", pattern(8, kDiskSize));
   target_->start();
   const auto other = read_link(20s);
   ASSERT_FALSE(other);

@@ -15,7 +15,7 @@ using namespace std::chrono_literals;
 using Clock = std::chrono::steady_clock;
 
 // nbdkit's pattern plugin: every 8 bytes hold their own offset, big endian.
-bool is_pattern(std::uint64_t offset, std::span<const std::byte> bytes) {
+bool is_nbd_pattern(std::uint64_t offset, std::span<const std::byte> bytes) {
   for (std::size_t i = 0; i < bytes.size(); ++i) {
     const std::uint64_t word = (offset + i) / 8 * 8;
     const auto shift = 8 * (7 - (offset + i) % 8);
@@ -65,7 +65,7 @@ TEST_F(NbdOriginTest, reads_over_a_unix_socket_whatever_the_alignment) {
   for (const Extent& range : ranges) {
     std::vector<std::byte> buffer(range.length);
     ASSERT_TRUE(read(range.offset, buffer));
-    EXPECT_TRUE(is_pattern(range.offset, buffer)) << range.offset;
+    EXPECT_TRUE(is_nbd_pattern(range.offset, buffer)) << range.offset;
   }
 }
 
@@ -74,7 +74,7 @@ TEST_F(NbdOriginTest, reads_over_tcp) {
   ASSERT_TRUE(open());
   std::vector<std::byte> buffer(1 << 20);
   ASSERT_TRUE(read(0, buffer));
-  EXPECT_TRUE(is_pattern(0, buffer));
+  EXPECT_TRUE(is_nbd_pattern(0, buffer));
 }
 
 TEST_F(NbdOriginTest, reads_over_tls_with_a_key_and_never_tells_the_user) {
@@ -94,7 +94,7 @@ TEST_F(NbdOriginTest, reads_over_tls_with_a_key_and_never_tells_the_user) {
   ASSERT_TRUE(opened) << opened.error().message();
   std::vector<std::byte> buffer(300'000);
   ASSERT_TRUE(read(4096, buffer));
-  EXPECT_TRUE(is_pattern(4096, buffer));
+  EXPECT_TRUE(is_nbd_pattern(4096, buffer));
   const auto refused = connect("mallory");
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().message().find("mallory"), std::string::npos)
@@ -109,7 +109,7 @@ TEST_F(NbdOriginTest, makes_four_connections_when_the_server_allows_and_uses_the
   EXPECT_EQ(origin_->usable_connections(), 4u);
   std::vector<std::byte> buffer(8 << 20);
   ASSERT_TRUE(read(0, buffer));
-  EXPECT_TRUE(is_pattern(0, buffer));
+  EXPECT_TRUE(is_nbd_pattern(0, buffer));
   EXPECT_EQ(server_->logged(" Connect "), 4u);
   EXPECT_EQ(server_->logged(" Read "), 8u) << "one for each MiB";
   for (int connection = 1; connection <= 4; ++connection) {
@@ -145,7 +145,7 @@ TEST_F(NbdOriginTest, splits_and_aligns_as_the_server_demands) {
     std::vector<std::byte> buffer(range.length);
     const auto done = read(range.offset, buffer);
     ASSERT_TRUE(done) << done.error().message();
-    EXPECT_TRUE(is_pattern(range.offset, buffer)) << range.offset;
+    EXPECT_TRUE(is_nbd_pattern(range.offset, buffer)) << range.offset;
   }
   const auto parts = run_on(*reactor_, [&] { return origin_->extents({4096, 8192}); });
   ASSERT_TRUE(parts);

@@ -13,19 +13,14 @@
 
 #include "origin/nbd_origin.h"
 #include "run_on_reactor.h"
+#include "support/server_place.h"
 
 namespace clonedev {
 namespace {
 
 using namespace std::chrono_literals;
 
-constexpr std::uint64_t kSize = 32 << 20;
-
-std::filesystem::path make_folder() {
-  std::string pattern = std::filesystem::temp_directory_path() / "clone-qemu-XXXXXX";
-  if (!::mkdtemp(pattern.data())) std::abort();
-  return pattern;
-}
+constexpr std::uint64_t kImageSize = 32 << 20;
 
 class QemuNbd : public testing::Test {
  protected:
@@ -70,16 +65,16 @@ class QemuNbd : public testing::Test {
     run_on(*reactor, [&] { return origin.close(); });
   }
   void expect_content(Reactor& reactor, NbdOrigin& origin) {
-    EXPECT_EQ(origin.size(), kSize);
-    std::vector<std::byte> found(kSize);
+    EXPECT_EQ(origin.size(), kImageSize);
+    std::vector<std::byte> found(kImageSize);
     EXPECT_TRUE(run_on(reactor, [&] { return origin.read(0, found); }));
     std::ifstream raw(folder_ / "raw", std::ios::binary);
-    std::vector<std::byte> expected(kSize);
-    raw.read(reinterpret_cast<char*>(expected.data()), kSize);
+    std::vector<std::byte> expected(kImageSize);
+    raw.read(reinterpret_cast<char*>(expected.data()), kImageSize);
     EXPECT_TRUE(found == expected);
     std::uint64_t data = 0;
-    for (std::uint64_t at = 0; at < kSize;) {
-      const Extent rest{at, kSize - at};
+    for (std::uint64_t at = 0; at < kImageSize;) {
+      const Extent rest{at, kImageSize - at};
       const auto parts = run_on(reactor, [&] { return origin.extents(rest); });
       ASSERT_TRUE(parts && !parts->empty());
       for (const OriginExtent& part : *parts) data += part.zero ? 0 : part.extent.length;
@@ -89,7 +84,7 @@ class QemuNbd : public testing::Test {
     EXPECT_LE(data, 8U << 20) << "nearly all of it is a hole";
   }
 
-  const std::filesystem::path folder_ = make_folder();
+  const std::filesystem::path folder_ = make_scratch_folder("clone-qemu");
   pid_t child_ = -1;
 };
 

@@ -10,21 +10,21 @@
 namespace clonedev {
 namespace {
 
-using Bytes = std::vector<std::byte>;
+using Answer = std::vector<std::byte>;
 
-Bytes bytes(std::initializer_list<unsigned> values) {
-  Bytes result;
+Answer bytes(std::initializer_list<unsigned> values) {
+  Answer result;
   for (const unsigned value : values) result.push_back(static_cast<std::byte>(value));
   return result;
 }
-void put(Bytes& into, std::uint64_t value, int length) {
+void put(Answer& into, std::uint64_t value, int length) {
   while (length-- > 0) into.push_back(static_cast<std::byte>(value >> (8 * length)));
 }
-Bytes capacity(std::uint64_t last, std::uint64_t sector, unsigned provisioning) {
-  Bytes answer;
+Answer capacity(std::uint64_t last, std::uint64_t sector, unsigned provisioning) {
+  Answer answer;
   put(answer, last, 8);
   put(answer, sector, 4);
-  put(answer, provisioning, 4);  // Bytes 12 to 15.
+  put(answer, provisioning, 4);  // Answer 12 to 15.
   answer.resize(32);
   return answer;
 }
@@ -67,7 +67,7 @@ TEST(ScsiDisk, capacity) {
 
 TEST(ScsiDisk, the_best_name_of_the_lun_is_taken) {
   ScsiDisk disk;
-  Bytes page = bytes({0, 0x83, 0, 0});
+  Answer page = bytes({0, 0x83, 0, 0});
   const auto add = [&page](unsigned kind, const std::string& value) {
     put(page, kind >> 8, 1);
     put(page, kind & 0xff, 1);
@@ -91,7 +91,7 @@ TEST(ScsiDisk, only_what_is_told_without_a_gap_is_believed) {
   const ScsiDisk disk{.size = 1 << 20, .sector = 512, .designator = ""};
   const auto told = [&disk](std::initializer_list<std::array<std::uint64_t, 3>> parts,
                             Extent range) {
-    Bytes answer;
+    Answer answer;
     put(answer, 4 + 16 * parts.size(), 4);
     put(answer, 0, 4);
     for (const auto& part : parts) {
@@ -118,7 +118,7 @@ TEST(ScsiDisk, only_what_is_told_without_a_gap_is_believed) {
 TEST(ScsiDisk, random_answers_never_do_harm) {
   std::mt19937 random(7);
   for (int round = 0; round < 20000; ++round) {
-    Bytes answer(random() % 80);
+    Answer answer(random() % 80);
     for (std::byte& byte : answer)
       byte = static_cast<std::byte>(random() % 3 ? random() % 5 : random());
     if (answer.size() > 1 && random() % 2)
@@ -140,7 +140,7 @@ TEST(ScsiDisk, random_answers_never_do_harm) {
 
 TEST(ReadMarks, see_every_missing_part_of_a_sector_or_more) {
   for (const std::size_t missing : {0U, 512U, 3584U}) {
-    Bytes buffer(4096);
+    Answer buffer(4096);
     const ReadMarks marks(0x1122334455667788, buffer);
     EXPECT_FALSE(marks.gone());
     for (std::size_t i = 0; i < buffer.size(); ++i) {
@@ -150,7 +150,7 @@ TEST(ReadMarks, see_every_missing_part_of_a_sector_or_more) {
     std::fill(buffer.begin(), buffer.end(), std::byte{});
     EXPECT_TRUE(marks.gone());
   }
-  Bytes cut(4096);
+  Answer cut(4096);
   const ReadMarks marks(1, cut);
   std::fill(cut.begin(), cut.end() - 9, std::byte{});
   EXPECT_FALSE(marks.gone());

@@ -11,7 +11,7 @@ namespace {
 
 using Bytes = std::vector<std::uint8_t>;
 
-constexpr Disk kDisk{.block_bytes = 512, .blocks = 1000};
+constexpr Disk kSmallDisk{.block_bytes = 512, .blocks = 1000};
 constexpr std::string_view kSerial = "0123abcd-4567";
 
 Bytes unmap_list(std::initializer_list<Blocks> ranges) {
@@ -28,7 +28,7 @@ Bytes unmap_list(std::initializer_list<Blocks> ranges) {
 }
 
 TEST(UnmapListOf, ranges_are_taken_and_empty_ones_left_out) {
-  const auto ranges = parse_unmap_list(unmap_list({{0, 8}, {5, 0}, {992, 8}}), kDisk);
+  const auto ranges = parse_unmap_list(unmap_list({{0, 8}, {5, 0}, {992, 8}}), kSmallDisk);
   ASSERT_TRUE(ranges);
   ASSERT_EQ(ranges->size(), 2U);
   EXPECT_EQ((*ranges)[1].lba, 992U);
@@ -38,14 +38,14 @@ TEST(UnmapListOf, ranges_are_taken_and_empty_ones_left_out) {
 TEST(UnmapListOf, one_range_outside_refuses_the_whole) {
   for (const Blocks& outside :
        {Blocks{1000, 1}, Blocks{999, 2}, Blocks{~0ULL, 8}, Blocks{1001, 0}}) {
-    EXPECT_EQ(parse_unmap_list(unmap_list({{0, 8}, outside}), kDisk).error(), kLbaOutOfRange);
+    EXPECT_EQ(parse_unmap_list(unmap_list({{0, 8}, outside}), kSmallDisk).error(), kLbaOutOfRange);
   }
 }
 
 TEST(UnmapListOf, more_ranges_than_promised_are_refused) {
   Bytes list(8 + 16 * (kMostUnmapRanges + 1));
   put_big_endian(&list[2], list.size() - 8, 2);
-  EXPECT_EQ(parse_unmap_list(list, kDisk).error(), kInvalidFieldInParameterList);
+  EXPECT_EQ(parse_unmap_list(list, kSmallDisk).error(), kInvalidFieldInParameterList);
 }
 
 TEST(FormatList, a_plain_format_is_taken) {
@@ -99,18 +99,18 @@ struct CopyList {
 };
 
 Sense refusal(const CopyList& list) {
-  const auto parsed = parse_copy_list(list.bytes(), kDisk, kSerial);
+  const auto parsed = parse_copy_list(list.bytes(), kSmallDisk, kSerial);
   return parsed ? Sense{} : parsed.error();
 }
 
 TEST(CopyListOf, segments_inside_of_the_lun_are_taken) {
-  const auto parsed = parse_copy_list(CopyList{}.bytes(), kDisk, kSerial);
+  const auto parsed = parse_copy_list(CopyList{}.bytes(), kSmallDisk, kSerial);
   ASSERT_TRUE(parsed);
   ASSERT_EQ(parsed->size(), 1U);
   EXPECT_EQ((*parsed)[0].source_lba, 10U);
   EXPECT_EQ((*parsed)[0].destination_lba, 20U);
   EXPECT_EQ((*parsed)[0].blocks, 5U);
-  EXPECT_TRUE(parse_copy_list({}, kDisk, kSerial)->empty()) << "no list asks for nothing";
+  EXPECT_TRUE(parse_copy_list({}, kSmallDisk, kSerial)->empty()) << "no list asks for nothing";
 }
 
 TEST(CopyListOf, what_cannot_be_copied_is_refused_with_its_own_word) {
@@ -130,7 +130,7 @@ TEST(CopyListOf, what_cannot_be_copied_is_refused_with_its_own_word) {
 TEST(CopyListOf, a_list_cut_anywhere_is_refused) {
   const Bytes whole = CopyList{}.bytes();
   for (std::size_t length = 1; length < whole.size(); ++length) {
-    const auto parsed = parse_copy_list(std::span(whole).first(length), kDisk, kSerial);
+    const auto parsed = parse_copy_list(std::span(whole).first(length), kSmallDisk, kSerial);
     ASSERT_FALSE(parsed) << length;
     EXPECT_EQ(parsed.error(), kParameterListLengthError) << length;
   }
