@@ -35,6 +35,7 @@ int to_tcmu_status(const Error& error, Operation operation, SenseBuffer sense) {
   const std::error_code& code = error.code;
   // BUSY is retried; a device on its way out is either reopened soon or gone for good.
   if (code == Errc::busy || code == Errc::closed) return TCMU_STS_BUSY;
+  if (code == Errc::origin_lost) return check_condition(sense, scsi::kOriginLost);
   if (code == Errc::live_map_full) return TCMU_STS_NO_RESOURCE;
   if (code == Errc::miscompare) return miscompare(sense, error.detail);
   if (code == Errc::no_space) return check_condition(sense, scsi::kSpaceAllocationFailed);

@@ -36,6 +36,8 @@ struct Sense {
   friend bool operator==(const Sense&, const Sense&) = default;
 };
 
+// LOGICAL UNIT COMMUNICATION FAILURE, as a HARDWARE ERROR: docs/limits.md says why.
+constexpr Sense kOriginLost{0x04, 0x0800};
 constexpr Sense kParameterListLengthError{0x05, 0x1a00};
 constexpr Sense kInvalidOperationCode{0x05, 0x2000};
 constexpr Sense kLbaOutOfRange{0x05, 0x2100};

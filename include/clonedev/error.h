@@ -12,6 +12,7 @@ namespace clonedev {
 enum class Errc {
   busy = 1,           // Could not be done in time; it had no effect and never will. Retry.
   origin_read,        // The origin answered a read with an error.
+  origin_lost,        // The origin is known to be away, and on_origin_loss=error; no effect.
   destination_read,   // The destination failed a read.
   destination_write,  // The destination failed a write or a zeroing.
   no_space,           // The destination is full.

@@ -12,6 +12,9 @@
 
 namespace clonedev {
 
+// What a command that needs the origin gets while that is known to be away.
+enum class OriginLoss { busy, error };
+
 // What a config string says. Live keys may change while the LUN is in use.
 struct Options {
   std::string origin;        // As docs/origins.md tells.
@@ -31,6 +34,7 @@ struct Options {
   std::uint32_t hydration_batch_size = 0;  // Regions a copy; 0 = auto.
   bool discard_passdown = true;
   std::uint32_t origin_timeout_ms = 20'000;
+  OriginLoss on_origin_loss = OriginLoss::busy;
 
   std::vector<std::string> warnings;  // For the log; never a value of a secret.
 

@@ -48,7 +48,8 @@ struct Status {
     std::uint64_t destination = 0;
     std::uint64_t metadata = 0;
     std::uint64_t busy = 0;  // Commands answered BUSY because the origin did not answer in time.
-    std::uint64_t mismatch = 0;  // Ranges that a verification found to differ from the origin.
+    std::uint64_t origin_lost = 0;  // Commands failed at once because of on_origin_loss=error.
+    std::uint64_t mismatch = 0;     // Ranges that a verification found to differ from the origin.
   } errors;
   struct {
     std::uint64_t used_units = 0;  // Of 4 KiB.

@@ -107,6 +107,12 @@ constexpr Key kKeys[] = {
      [](Options& o, std::string_view k, std::string_view v) {
        return store(o.origin_timeout_ms, parse_timeout(k, v));
      }},
+    {"on_origin_loss", "busy|error", "busy",
+     "what a command gets that needs an origin known to be away: BUSY, or an error at once",
+     Role::live, "",
+     [](Options& o, std::string_view k, std::string_view v) {
+       return store(o.on_origin_loss, parse_origin_loss(k, v));
+     }},
 };
 
 std::size_t edit_distance(std::string_view a, std::string_view b) {

@@ -188,6 +188,12 @@ Result<std::uint32_t> parse_count(std::string_view key, std::string_view text) {
   return static_cast<std::uint32_t>(*number);
 }
 
+Result<OriginLoss> parse_origin_loss(std::string_view key, std::string_view text) {
+  if (text == "busy") return OriginLoss::busy;
+  if (text == "error") return OriginLoss::error;
+  return bad(key, fmt::format("{} is neither busy nor error", quoted(text)));
+}
+
 Result<std::uint32_t> parse_timeout(std::string_view key, std::string_view text) {
   const bool milliseconds = text.ends_with("ms");
   const bool seconds = !milliseconds && text.ends_with('s');

@@ -10,6 +10,7 @@
 #include <string_view>
 
 #include "clonedev/error.h"
+#include "clonedev/options.h"
 
 namespace clonedev::config {
 
@@ -25,6 +26,7 @@ bool has_control_character(std::string_view text);
 Result<bool> parse_switch(std::string_view key, std::string_view text);
 // "auto" is 0.
 Result<std::uint32_t> parse_count(std::string_view key, std::string_view text);
+Result<OriginLoss> parse_origin_loss(std::string_view key, std::string_view text);
 // Milliseconds.
 Result<std::uint32_t> parse_timeout(std::string_view key, std::string_view text);
 // Bytes.

@@ -15,6 +15,8 @@ class CloneCategory final : public std::error_category {
         return "Not done in time and without any effect; try again.";
       case Errc::origin_read:
         return "The origin failed a read.";
+      case Errc::origin_lost:
+        return "The origin is away.";
       case Errc::destination_read:
         return "The destination failed a read.";
       case Errc::destination_write:

@@ -104,6 +104,7 @@ std::string status_json(const Status& s) {
         {"destination", s.errors.destination},
         {"metadata", s.errors.metadata},
         {"busy", s.errors.busy},
+        {"origin_lost", s.errors.origin_lost},
         {"mismatch", s.errors.mismatch}}},
       {"metadata",
        {{"used_units", s.metadata.used_units},

@@ -50,6 +50,7 @@ Engine::Engine(Parts parts, const Options& options)
       write_cache_(options.write_cache),
       discard_passdown_(options.discard_passdown),
       origin_timeout_(options.origin_timeout_ms),
+      on_origin_loss_(options.on_origin_loss),
       committer_(parts.metadata, parts.destination, [this](const Error& e) { failed(e); }),
       fetcher_(parts.origin_pool, parts.origin),
       copier_({parts.destination, parts.metadata, in_flight_}),
@@ -567,10 +568,19 @@ Task<Result<>> Engine::load_present(Extent aligned, std::span<std::byte> content
 
 // ---- administration ----
 
+// BUSY asks for patience, which helps while the origin may come back.
+bool Engine::gives_up_a_lost_origin() const {
+  return on_origin_loss_ == OriginLoss::error && parts_.origin && !parts_.origin->believed_alive();
+}
+
 Result<> Engine::counted(Result<> outcome) {
   if (outcome) return outcome;
+  if (outcome.error().code == Errc::busy && gives_up_a_lost_origin()) {
+    outcome.error().code = make_error_code(Errc::origin_lost);
+  }
   const std::error_code code = outcome.error().code;
   if (code == Errc::busy) ++errors_.busy;
+  if (code == Errc::origin_lost) ++errors_.origin_lost;
   if (code == Errc::origin_read) ++errors_.origin_read;
   if (code == Errc::destination_read || code == Errc::destination_write || code == Errc::no_space) {
     ++errors_.destination;
@@ -623,6 +633,7 @@ Task<Result<>> Engine::clear_needs_check() {
 void Engine::apply_live(const Options& options) {
   discard_passdown_ = options.discard_passdown;
   origin_timeout_ = milliseconds(options.origin_timeout_ms);
+  on_origin_loss_ = options.on_origin_loss;
   hydrator_.tune(tuning_of(options));
 }
 

@@ -116,6 +116,7 @@ class Engine {
   Result<> may_write() const;
   Scheduler::TimePoint give_up() const;
   Result<> counted(Result<> outcome);
+  bool gives_up_a_lost_origin() const;
   void failed(const Error& error);
   void mismatched(Extent extent);
   Task<> tick();
@@ -130,6 +131,7 @@ class Engine {
   const bool write_cache_;
   bool discard_passdown_;
   std::chrono::milliseconds origin_timeout_;
+  OriginLoss on_origin_loss_;
   InFlight in_flight_;
   Commands commands_;
   Gate background_;

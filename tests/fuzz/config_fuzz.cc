@@ -103,7 +103,8 @@ std::vector<std::pair<std::string, std::string>> settings_of(const Options& o) {
       {"hydration_threshold", count(o.hydration_threshold)},
       {"hydration_batch_size", count(o.hydration_batch_size)},
       {"discard_passdown", on(o.discard_passdown)},
-      {"origin_timeout", std::to_string(o.origin_timeout_ms) + "ms"}};
+      {"origin_timeout", std::to_string(o.origin_timeout_ms) + "ms"},
+      {"on_origin_loss", o.on_origin_loss == OriginLoss::busy ? "busy" : "error"}};
   if (!o.meta.empty()) settings.emplace_back("meta", o.meta);
   if (o.init_overwrite) settings.emplace_back("init", "overwrite");
   return settings;

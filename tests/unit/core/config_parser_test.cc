@@ -55,6 +55,7 @@ TEST(ConfigParser, fills_in_the_defaults) {
   EXPECT_EQ(options->hydration_batch_size, 0U);
   EXPECT_TRUE(options->discard_passdown);
   EXPECT_EQ(options->origin_timeout_ms, 20'000U);
+  EXPECT_EQ(options->on_origin_loss, OriginLoss::busy);
   EXPECT_TRUE(options->warnings.empty());
 }
 
@@ -62,7 +63,8 @@ TEST(ConfigParser, reads_every_key) {
   const auto options = parse_config(kBase +
                                     ";meta=/m;region_size=64K;write_cache=off;ro=on;init=overwrite;"
                                     "hydration=off;hydration_threshold=7;hydration_batch_size=9;"
-                                    "discard_passdown=off;origin_timeout=1500ms");
+                                    "discard_passdown=off;origin_timeout=1500ms;"
+                                    "on_origin_loss=error");
   ASSERT_TRUE(options);
   EXPECT_EQ(options->meta, "/m");
   EXPECT_EQ(options->region_size, 65536U);
@@ -74,6 +76,7 @@ TEST(ConfigParser, reads_every_key) {
   EXPECT_EQ(options->hydration_batch_size, 9U);
   EXPECT_FALSE(options->discard_passdown);
   EXPECT_EQ(options->origin_timeout_ms, 1500U);
+  EXPECT_EQ(options->on_origin_loss, OriginLoss::error);
 }
 
 TEST(ConfigParser, knows_the_bare_words_of_dm_clone) {
@@ -140,7 +143,7 @@ TEST(ConfigParser, refuses_in_one_sentence_that_names_the_key) {
       {kBase + ";copy_on_read=on", {"copy_on_read", "unknown key"}},
       {kBase + ";rw=on", {"rw", "unknown key"}},
       {kBase + ";alternate=/x", {"alternate", "unknown key"}},
-      {kBase + ";on_origin_loss=busy", {"on_origin_loss", "unknown key"}},
+      {kBase + ";on_origin_loss=wait", {"on_origin_loss", "\"wait\"", "busy nor error"}},
       {kBase + ";=x", {"unknown key"}},
       {kBase + ";dest=/c", {"dest", "twice"}},
       {kBase + ";hydration=on;no_hydration", {"hydration", "twice"}},
@@ -279,7 +282,7 @@ TEST(ConfigParser, tells_static_keys_from_live_ones) {
     return other && base->first_static_difference(*other);
   };
   for (const std::string live : {"no_hydration", "hydration_threshold=2", "hydration_batch_size=2",
-                                 "no_discard_passdown", "origin_timeout=2s"}) {
+                                 "no_discard_passdown", "origin_timeout=2s", "on_origin_loss=error"}) {
     EXPECT_FALSE(changed(live)) << live;
   }
   for (const std::string fixed :
@@ -324,7 +327,7 @@ std::string example_of(const std::string& word) {
   static const std::vector<std::pair<std::string, std::string>> kExamples = {
       {"SPEC", "/a"}, {"PATH", "/p"},    {"NAME", "vm1"},  {"SIZE", "8k"},
       {"TIME", "2s"}, {"on|off", "off"}, {"N|auto", "12"}, {"overwrite", "overwrite"},
-      {"TOKEN", "t"},
+      {"TOKEN", "t"}, {"busy|error", "error"},
   };
   const auto equals = word.find('=');
   if (equals == std::string::npos) {
@@ -341,7 +344,7 @@ std::string example_of(const std::string& word) {
 
 TEST(ConfigHelp, names_only_keys_that_are_accepted) {
   const auto words = words_of_help();
-  EXPECT_EQ(words.size(), 17U);
+  EXPECT_EQ(words.size(), 18U);
   for (const std::string& word : words) {
     const std::string setting = example_of(word);
     std::string config = kBase + ";" + setting;
@@ -369,7 +372,7 @@ TEST(ConfigHelp, names_every_key_that_is_accepted) {
   for (const std::string word :
        {"origin", "dest", "meta", "conf", "region_size", "write_cache", "ro", "init", "hydration",
         "no_hydration", "hydration_threshold", "hydration_batch_size", "discard_passdown",
-        "no_discard_passdown", "origin_timeout", "origin_token", "origin_ca"}) {
+        "no_discard_passdown", "origin_timeout", "on_origin_loss", "origin_token", "origin_ca"}) {
     EXPECT_NE(config::find_key(word), nullptr) << word;
     EXPECT_EQ(helped.count(word), 1U) << word;
   }

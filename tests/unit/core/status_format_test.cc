@@ -72,7 +72,7 @@ TEST(StatusJson, holds_every_field_of_schema_1) {
   s.hydration.rate_bytes_per_s = 1234;
   s.origin.last_error = "timed out";
   s.origin.bytes_read = 99;
-  s.errors = {1, 2, 3, 4, 5};
+  s.errors = {1, 2, 3, 4, 5, 6};
   s.metadata.commits = 5;
   s.destination_direct = true;
   s.io = "threads";
@@ -94,9 +94,17 @@ TEST(StatusJson, holds_every_field_of_schema_1) {
         {"threshold", 1},
         {"batch", 1},
         {"held_up_by", nullptr}}},
-      {"origin", {{"state", "connected"}, {"last_error", "timed out"}, {"bytes_read", 99}}},
+      {"origin",
+       {{"state", "connected"},
+        {"last_error", "timed out"},
+        {"bytes_read", 99}}},
       {"errors",
-       {{"origin_read", 1}, {"destination", 2}, {"metadata", 3}, {"busy", 4}, {"mismatch", 5}}},
+       {{"origin_read", 1},
+        {"destination", 2},
+        {"metadata", 3},
+        {"busy", 4},
+        {"origin_lost", 5},
+        {"mismatch", 6}}},
       {"metadata", {{"used_units", 6}, {"total_units", 1024}, {"commits", 5}}},
       {"discard_passdown", true},
       {"write_cache", true},

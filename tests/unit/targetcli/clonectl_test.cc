@@ -125,7 +125,7 @@ TEST_F(ClonectlTest, shows_one_lun_in_full) {
             "destination (46.0 %)\n"
             "hydration         on, 105.0 MiB/s, 8 min 10 s left, threshold 64, batch size 16\n"
             "origin            connected, 40.0 GiB read\n"
-            "errors            origin_read 0, destination 0, metadata 0, busy 3, mismatch 0\n"
+            "errors            origin_read 0, destination 0, metadata 0, busy 3, origin_lost 0, mismatch 0\n"
             "metadata          6 of 1024 units of 4 KiB, 12 commits\n"
             "write cache       on\n"
             "discard passdown  on\n"

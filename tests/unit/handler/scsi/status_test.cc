@@ -27,6 +27,16 @@ TEST(ScsiStatus, busy_asks_the_initiator_to_retry) {
   EXPECT_EQ(tell(Errc::closed, Operation::write).status, TCMU_STS_BUSY);
 }
 
+// Linux passes a hardware error up at once: no retry, and multipath fails no path for it.
+TEST(ScsiStatus, lost_origin_is_a_hardware_error_with_communication_failure) {
+  for (const Operation operation : {Operation::read, Operation::write, Operation::copy}) {
+    const Told told = tell(Errc::origin_lost, operation);
+    EXPECT_EQ(told.status, TCMU_STS_PASSTHROUGH_ERR);
+    EXPECT_EQ(told.sense[2], 0x04);
+    EXPECT_EQ(additional_code(told), 0x0800U);
+  }
+}
+
 TEST(ScsiStatus, full_live_map_is_task_set_full) {
   EXPECT_EQ(tell(Errc::live_map_full, Operation::write).status, TCMU_STS_NO_RESOURCE);
 }
