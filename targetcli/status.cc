@@ -86,6 +86,7 @@ std::string human_view(const Json& lun) {
     rows.push_back({"hydration", background_text(lun.at("hydration"))});
     add_unless_empty(rows, "held up by", text_of(lun.at("hydration").value("held_up_by", Json())));
     rows.push_back({"origin", origin_text(lun.at("origin"))});
+    add_unless_empty(rows, "reading from", text_of(lun.at("origin").value("using", Json())));
     add_unless_empty(rows, "origin error", text_of(lun.at("origin").at("last_error")));
     rows.push_back({"errors", errors_text(lun.at("errors"))});
     rows.push_back({"metadata", metadata_text(lun.at("metadata"))});

@@ -17,9 +17,10 @@ enum class OriginLoss { busy, error };
 
 // What a config string says. Live keys may change while the LUN is in use.
 struct Options {
-  std::string origin;        // As docs/origins.md tells.
-  std::string origin_token;  // Of an http(s) origin; a secret. Empty: none.
-  std::string origin_ca;     // Whom an https origin's certificate is checked against; or empty.
+  std::string origin;                   // As docs/origins.md tells.
+  std::vector<std::string> alternates;  // Further places of the same content, in their order.
+  std::string origin_token;             // Of an http(s) origin; a secret. Empty: none.
+  std::string origin_ca;  // Whom an https origin's certificate is checked against; or empty.
   std::string dest;
   std::string meta;  // Empty: <state_dir>/NAME.meta.
   std::string conf;  // conf=NAME, empty when the string carries everything.

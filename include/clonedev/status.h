@@ -40,6 +40,7 @@ struct Status {
   } hydration;
   struct {
     std::string state;       // connecting, connected, down, closed.
+    std::string using_spec;  // Which of origin and alternates is read from; empty: none now.
     std::string last_error;  // Empty: none.
     std::uint64_t bytes_read = 0;
   } origin;

@@ -33,6 +33,19 @@ Result<> apply_init(Options& options, std::string_view key, std::string_view val
   return {};
 }
 
+constexpr std::size_t kMostAlternates = 8;
+
+Result<> add_alternate(Options& options, std::string_view key, std::string_view value) {
+  auto spec = parse_origin(key, value);
+  if (!spec) return fail(std::move(spec).error());
+  if (options.alternates.size() == kMostAlternates) {
+    return fail(Errc::bad_config,
+                fmt::format("{}: is given more than {} times", key, kMostAlternates));
+  }
+  options.alternates.push_back(std::move(*spec));
+  return {};
+}
+
 // In the order of the help.
 constexpr Key kKeys[] = {
     {"origin", "SPEC", "required",
@@ -41,6 +54,9 @@ constexpr Key kKeys[] = {
      [](Options& o, std::string_view k, std::string_view v) {
        return store(o.origin, parse_origin(k, v));
      }},
+    {"alternate", "SPEC", "none",
+     "where else the origin's content is, for when the origin is away; a conf file may have 8",
+     Role::fixed, "", add_alternate, true},
     {"dest", "PATH", "required", "the destination: a file or a block device", Role::fixed, "",
      [](Options& o, std::string_view k, std::string_view v) {
        return store(o.dest, parse_path(k, v));

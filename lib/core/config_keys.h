@@ -25,6 +25,7 @@ struct Key {
   Role role;
   std::string_view off_word;  // A bare word that means off, in dm-clone's language; or empty.
   Result<> (*apply)(Options& options, std::string_view key, std::string_view value);
+  bool repeats = false;  // In a conf file it may stand several times.
 };
 
 // By name or by off_word; null when no key is called so.

@@ -105,7 +105,8 @@ Result<> apply_settings(const std::vector<Setting>& settings, Accept accept, Opt
     if (auto place = check_place(*key, setting, accept); !place) {
       return place;
     }
-    if (!seen.insert(key->name).second) {
+    const bool may_repeat = key->repeats && accept == Accept::all_but_conf;
+    if (!seen.insert(key->name).second && !may_repeat) {
       return bad(fmt::format("{}{}: is given twice: keep one of them", setting.where, key->name));
     }
     if (auto applied = apply_setting(*key, setting, options); !applied) {
@@ -217,23 +218,45 @@ std::string_view as_path(std::string_view spec) {
   return path.empty() ? spec : path;
 }
 
+std::string same_path(std::string_view where, std::string_view one, std::string_view other) {
+  return fmt::format("{}{} and {} are the same path: give each its own", where, one, other);
+}
+
+Result<> check_apart(std::string_view key, std::string_view spec, const Options& options,
+                     std::string_view where) {
+  const auto path = as_path(spec);
+  if (path == options.dest) return bad(same_path(where, key, "dest"));
+  if (path == options.meta) return bad(same_path(where, key, "meta"));
+  return {};
+}
+
+// Everybody can read the config string.
+Result<> check_credentials(std::string_view key, std::string_view spec) {
+  if (!config::holds_credentials(spec)) return {};
+  return bad(fmt::format(
+      "{}: its URI holds credentials, or a query that may be a signature, and everybody "
+      "can read the config string: move it to a conf file of mode 0600 and write "
+      "conf=NAME",
+      key));
+}
+
 Result<> check_whole(const Options& options, std::string_view where) {
   if (options.origin.empty() || options.dest.empty()) {
     return bad(fmt::format("{}{}: is missing: a clone needs origin=SPEC and dest=PATH", where,
                            options.origin.empty() ? "origin" : "dest"));
   }
-  if (!config::is_http(options.origin) &&
-      !(options.origin_token.empty() && options.origin_ca.empty())) {
+  const bool http_origin = config::is_http(options.origin);
+  const bool any_http = http_origin || std::any_of(options.alternates.begin(),
+                                                   options.alternates.end(), config::is_http);
+  if ((!http_origin && !options.origin_token.empty()) ||
+      (!any_http && !options.origin_ca.empty())) {
     return bad(fmt::format("{}{}: is for http:// and https:// origins: remove it", where,
                            options.origin_token.empty() ? "origin_ca" : "origin_token"));
   }
-  const auto origin = as_path(options.origin);
-  const char* same = origin == options.dest         ? "origin and dest"
-                     : origin == options.meta       ? "origin and meta"
-                     : options.dest == options.meta ? "dest and meta"
-                                                    : nullptr;
-  if (same != nullptr) {
-    return bad(fmt::format("{}{} are the same path: give each its own", where, same));
+  if (options.dest == options.meta) return bad(same_path(where, "dest", "meta"));
+  if (auto apart = check_apart("origin", options.origin, options, where); !apart) return apart;
+  for (const std::string& alternate : options.alternates) {
+    if (auto apart = check_apart("alternate", alternate, options, where); !apart) return apart;
   }
   return {};
 }
@@ -257,6 +280,7 @@ Result<> apply_string(std::string_view config, Options& options) {
 
 const char* Options::first_static_difference(const Options& other) const {
   if (origin != other.origin) return "origin";
+  if (alternates != other.alternates) return "alternate";
   if (dest != other.dest) return "dest";
   if (meta != other.meta) return "meta";
   if (origin_token != other.origin_token) return "origin_token";
@@ -278,12 +302,13 @@ Result<Options> parse_config(std::string_view config) {
     if (auto whole = check_whole(options, ""); !whole) {
       return fail(std::move(whole).error());
     }
-    if (config::holds_credentials(options.origin)) {
-      return bad(
-          "origin: its URI holds credentials, or a query that may be a signature, and everybody "
-          "can "
-          "read the config string: move the origin to a conf file of mode 0600 and write "
-          "conf=NAME");
+    if (auto open = check_credentials("origin", options.origin); !open) {
+      return fail(std::move(open).error());
+    }
+    for (const std::string& alternate : options.alternates) {
+      if (auto open = check_credentials("alternate", alternate); !open) {
+        return fail(std::move(open).error());
+      }
     }
   }
   return options;

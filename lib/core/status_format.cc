@@ -97,6 +97,7 @@ std::string status_json(const Status& s) {
       {"hydration", hydration_json(s)},
       {"origin",
        {{"state", s.origin.state},
+        {"using", text_or_null(s.origin.using_spec)},
         {"last_error", text_or_null(s.origin.last_error)},
         {"bytes_read", s.origin.bytes_read}}},
       {"errors",

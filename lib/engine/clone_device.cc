@@ -161,6 +161,7 @@ Status Clone::status_now() const {
   }
   static constexpr const char* kStates[] = {"connecting", "connected", "down", "closed"};
   status.origin.state = kStates[static_cast<std::size_t>(opened_.origin->state())];
+  status.origin.using_spec = opened_.origin->in_use();
   status.origin.last_error = opened_.origin->last_error();
   status.origin.bytes_read = opened_.origin->bytes_read();
   return status;

@@ -10,7 +10,6 @@
 #include "engine/private_folder.h"
 #include "io/file_place.h"
 #include "origin/origin_factory.h"
-#include "origin/origin_name.h"
 
 namespace clonedev {
 namespace {
@@ -115,20 +114,25 @@ Result<> CloneOpener::check_metadata_known(const KnownClone& known) const {
                        known_clones_.path(request_.name)));
 }
 
-// Origin, destination and metadata are three different things.
+// Origin, destination and metadata are three different things; so are alternates.
 Result<> CloneOpener::check_distinct() const {
   const Options& options = request_.options;
-  const std::string origin = place_of(std::string(config::local_path(options.origin)));
   const std::string dest = place_of(options.dest);
   const std::string meta = place_of(options.meta);
   const auto same = [](const std::string& a, const std::string& b) { return !a.empty() && a == b; };
-  const char* pair = same(origin, dest)                                 ? "origin and destination"
-                     : same(origin, meta)                               ? "origin and metadata"
-                     : same(dest, meta) || options.dest == options.meta ? "destination and metadata"
-                                                                        : nullptr;
-  if (!pair) return {};
-  return fail(Errc::refused, sentence(std::string(pair) + " are one and the same: give three "
-                                                          "different files or devices"));
+  const auto refuse = [this](const std::string& pair) {
+    return fail(Errc::refused,
+                sentence(pair + " are one and the same: give three different files or devices"));
+  };
+  if (same(dest, meta) || options.dest == options.meta) return refuse("destination and metadata");
+  std::vector<std::pair<std::string, std::string>> sources = {{"origin", options.origin}};
+  for (const std::string& spec : options.alternates) sources.emplace_back("alternate", spec);
+  for (const auto& [role, spec] : sources) {
+    const std::string place = place_of(std::string(config::local_path(spec)));
+    if (same(place, dest)) return refuse(role + " and destination");
+    if (same(place, meta)) return refuse(role + " and metadata");
+  }
+  return {};
 }
 
 // What any clone needs of this machine, before anything of one is touched.
@@ -407,10 +411,9 @@ Result<> CloneOpener::make_link(std::optional<OriginLink::Binding> expected) {
   settings.timeout = milliseconds(options.origin_timeout_ms);
   settings.token = options.origin_token;
   settings.ca_file = options.origin_ca;
-  auto factory = origin_factory(options.origin, reactor_, settings);
-  if (!factory) return fail(factory.error());
-  opened_.origin = std::make_unique<OriginLink>(origin_name(options.origin), std::move(*factory),
-                                                std::move(expected));
+  auto candidates = origin_candidates(options.origin, options.alternates, reactor_, settings);
+  if (!candidates) return fail(candidates.error());
+  opened_.origin = std::make_unique<OriginLink>(std::move(*candidates), std::move(expected));
   return {};
 }
 

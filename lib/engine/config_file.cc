@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <system_error>
 
@@ -86,7 +87,9 @@ Result<std::string> read_all(const std::string& path, int fd) {
 }
 
 Result<> check_secrecy(const std::string& path, const struct stat& info, const Options& options) {
-  const bool secret = config::holds_credentials(options.origin) || !options.origin_token.empty();
+  const bool secret =
+      config::holds_credentials(options.origin) || !options.origin_token.empty() ||
+      std::any_of(options.alternates.begin(), options.alternates.end(), config::holds_credentials);
   if ((info.st_mode & (S_IRGRP | S_IROTH)) != 0 && secret) {
     return fail(
         Errc::refused,

@@ -63,7 +63,31 @@ Result<OriginFactory> http_factory(std::string_view spec, Reactor& reactor,
   };
 }
 
+bool same_server(std::string_view origin, const std::string& alternate) {
+  if (!config::is_http(origin) || !config::is_http(alternate)) return false;
+  const auto target = HttpTarget::parse(origin);
+  return target && target->same_server(alternate);
+}
+
 }  // namespace
+
+Result<std::vector<OriginCandidate>> origin_candidates(std::string_view origin,
+                                                       std::span<const std::string> alternates,
+                                                       Reactor& reactor,
+                                                       const OriginSettings& settings) {
+  std::vector<OriginCandidate> candidates;
+  auto first = origin_factory(origin, reactor, settings);
+  if (!first) return fail(first.error());
+  candidates.push_back({origin_name(origin), std::move(*first)});
+  for (const std::string& alternate : alternates) {
+    OriginSettings its = settings;
+    if (!same_server(origin, alternate)) its.token.clear();
+    auto factory = origin_factory(alternate, reactor, its);
+    if (!factory) return fail(factory.error());
+    candidates.push_back({origin_name(alternate), std::move(*factory)});
+  }
+  return candidates;
+}
 
 Result<OriginFactory> origin_factory(std::string_view spec, Reactor& reactor,
                                      OriginSettings settings) {

@@ -4,8 +4,10 @@
 #include <chrono>
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "io/reactor.h"
 #include "origin/origin.h"
@@ -30,5 +32,18 @@ using OriginFactory = std::function<std::unique_ptr<Origin>()>;
 // Errc::bad_config. Thread: any.
 Result<OriginFactory> origin_factory(std::string_view spec, Reactor& reactor,
                                      OriginSettings settings);
+
+// One of the places that the content of a clone can be read from.
+struct OriginCandidate {
+  std::string name;  // As origin_name() makes it.
+  OriginFactory factory;
+};
+
+// The `origin`, then its alternates. The token goes to the origin's own server only: an alternate
+// gets it when scheme, host and port are the same. Otherwise as origin_factory().
+Result<std::vector<OriginCandidate>> origin_candidates(std::string_view origin,
+                                                       std::span<const std::string> alternates,
+                                                       Reactor& reactor,
+                                                       const OriginSettings& settings);
 
 }  // namespace clonedev

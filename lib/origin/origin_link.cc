@@ -40,13 +40,20 @@ bool final_verdict(const Error& error) {
 
 }  // namespace
 
-OriginLink::OriginLink(std::string name, OriginFactory factory, std::optional<Binding> expected,
+OriginLink::OriginLink(std::vector<OriginCandidate> candidates, std::optional<Binding> expected,
                        Pace pace)
-    : name_(std::move(name)),
-      factory_(std::move(factory)),
-      pace_(pace),
+    : pace_(pace),
+      candidates_(std::move(candidates)),
+      name_(candidates_.origin().candidate.name),
       binding_(std::move(expected)),
       pause_(pace.first_pause) {}
+
+OriginLink::OriginLink(std::vector<OriginCandidate> candidates, std::optional<Binding> expected)
+    : OriginLink(std::move(candidates), std::move(expected), Pace()) {}
+
+OriginLink::OriginLink(std::string name, OriginFactory factory, std::optional<Binding> expected,
+                       Pace pace)
+    : OriginLink({{std::move(name), std::move(factory)}}, std::move(expected), pace) {}
 
 OriginLink::OriginLink(std::string name, OriginFactory factory, std::optional<Binding> expected)
     : OriginLink(std::move(name), std::move(factory), std::move(expected), Pace()) {}
@@ -84,30 +91,71 @@ Task<Result<>> OriginLink::refuse_if_changed(TimePoint deadline) {
 Task<> OriginLink::maintain() {
   const auto inside = gate_.enter();
   while (!closing_) {
-    const std::shared_ptr<Origin> origin(factory_());
-    attempt_ = origin;
-    auto verdict = co_await bring_up(*origin);
-    if (verdict && !closing_) {
-      publish(origin);
-      co_await watch_over(*origin);
-      lose(*origin);
-    } else if (!closing_) {
-      attempt_failed(verdict.error());
-    }
-    co_await origin->close();
-    attempt_.reset();
+    const bool was_used = co_await attempt();
     if (closing_) break;
+    // Who makes a clone names its origin: no alternate takes its place.
+    if (!was_used && binding_ && candidates_.next()) continue;
+    if (!was_used) all_failed();
     const TimePoint next = now() + next_pause();
     co_await stop_.wait_until(next);
+    candidates_.begin_round();
+    if (binding_) candidates_.next();
   }
+}
+
+// With one candidate. Whether it was read from, until it was lost.
+Task<bool> OriginLink::attempt() {
+  candidates_.current().tried = true;
+  const std::shared_ptr<Origin> origin(candidates_.current().candidate.factory());
+  attempt_ = origin;
+  auto verdict = co_await bring_up(*origin);
+  const bool used = verdict && !closing_;
+  if (used) {
+    co_await use(origin);
+  } else if (!closing_) {
+    attempt_failed(verdict.error());
+  }
+  co_await origin->close();
+  attempt_.reset();
+  co_return used;
+}
+
+// Until it is lost. What alternates are compared with is read meanwhile: no user waits for that.
+Task<> OriginLink::use(const std::shared_ptr<Origin>& origin) {
+  publish(origin);
+  Task<> learning = learn(*origin);
+  co_await watch_over(*origin);
+  lose(*origin);
+  co_await origin->close();
+  co_await std::move(learning);
+}
+
+Task<> OriginLink::learn(Origin& origin) {
+  if (!candidates_.at_origin() || !candidates_.has_alternates()) co_return;
+  auto learned = co_await proof_.learn(origin);
+  (void)learned;  // Its loss is noticed by who watches over it, and the next time is as good.
 }
 
 Task<Result<>> OriginLink::bring_up(Origin& origin) {
   if (auto opened = co_await origin.open(); !opened) co_return fail(opened.error());
   auto identity = co_await origin.identity();
   if (!identity) co_return fail(identity.error());
+  if (!candidates_.at_origin()) co_return co_await check_alternate(origin, *identity);
   const Binding found{origin.size(), std::move(*identity)};
   co_return compare(found);
+}
+
+Task<Result<>> OriginLink::check_alternate(Origin& alternate, const std::string& found) {
+  CandidateOrder::Place& place = candidates_.current();
+  if (place.accepted == found && alternate.size() == binding_->size) co_return Result<>();
+  auto judged = co_await proof_.judge(alternate, binding_->size, binding_->identity, found);
+  if (judged) {
+    place.accepted = found;
+    co_return Result<>();
+  }
+  Error error{judged.error().code,
+              fmt::format("alternate {}: {}", place.candidate.name, judged.error().message())};
+  co_return fail(std::move(error));
 }
 
 Result<> OriginLink::compare(const Binding& found) {
@@ -124,11 +172,16 @@ Result<> OriginLink::compare(const Binding& found) {
 
 void OriginLink::publish(const std::shared_ptr<Origin>& origin) {
   current_ = origin;
+  failed_.reset();
   verdict_.reset();
   down_since_.reset();
   lost_.reset();
-  if (!logged_.empty()) log_line(LOG_NOTICE, "origin {}: connected again", name_);
-  logged_.clear();
+  const std::string before = std::exchange(used_last_, candidates_.current().candidate.name);
+  const bool other = used_last_ != (before.empty() ? name_ : before);
+  if (candidates_.forget_said() || other) {
+    log_line(LOG_NOTICE, "origin {}: {}{}", name_, other ? "reading from " : "connected again",
+             other ? used_last_ : "");
+  }
   news_.wake_all();
 }
 
@@ -151,10 +204,21 @@ void OriginLink::lose(const Origin& origin) {
 void OriginLink::attempt_failed(const Error& error) {
   ++errors_;
   note(error);
-  verdict_ = error;
+  if (!failed_ || candidates_.at_origin()) failed_ = error;
+  CandidateOrder::Place& place = candidates_.current();
+  if (error.code == Errc::foreign && !candidates_.at_origin()) {
+    place.barred = true;
+    log_line(LOG_ERR, "{}: it is not used any more, until the LUN is opened again",
+             error.message());
+    return;
+  }
+  if (place.said != error.context) log_line(LOG_WARNING, "{}; trying again", error.message());
+  place.said = error.context;
+}
+
+void OriginLink::all_failed() {
+  verdict_ = std::exchange(failed_, {});
   if (!down_since_) down_since_ = now();
-  if (logged_ != error.context) log_line(LOG_WARNING, "{}; trying again", error.message());
-  logged_ = error.context;
   news_.wake_all();
 }
 

@@ -1,5 +1,5 @@
 // What the engine reads from: an origin that is kept connected, and checked each time it comes
-// back.
+// back; or, while it is away, one of its alternates.
 //
 // A coroutine of its own opens the origin, compares size and identity with what the clone is bound
 // to (I11), publishes it, and when it is lost begins anew after a jittered, growing pause (100 ms
@@ -8,6 +8,11 @@
 // origin with other content leaves the link down, saying "origin changed: ..."; it goes on looking
 // whether the right one is back.
 //
+// When the one in use is lost, or cannot be reached, the next is tried (candidate_order.h), without
+// a pause until each had its turn. An alternate is read from only when its content is the origin's
+// (content_proof.h); one with another content is barred for good. A clone that has no binding yet
+// gets it from the origin itself.
+//
 // Ends of a read(), the first that comes:
 //  - the data;
 //  - Errc::origin_read, after two more tries with short pauses: the origin has an error there;
@@ -15,7 +20,8 @@
 //    second, while no connection was there. A read that is inside the origin when `give_up` comes
 //    ends with the origin's own time-out at the latest;
 //  - Errc::closed: close() was called.
-// Known down: an attempt to connect has failed, or there was no connection for two seconds.
+// Known down: an attempt to connect has failed, with every candidate, or there was no connection
+// for two seconds.
 //
 // Units: bytes. Thread: the scheduler's that is current() in open(). Ownership: the buffer of a
 // read is the caller's until the task ends and never touched afterwards; close() has ended before
@@ -27,7 +33,8 @@
 #include <random>
 
 #include "io/event.h"
-#include "origin/origin_factory.h"
+#include "origin/candidate_order.h"
+#include "origin/content_proof.h"
 
 namespace clonedev {
 
@@ -48,8 +55,10 @@ class OriginLink {
     std::uint32_t jitter_seed = std::random_device{}();
   };
 
-  // `name`, as origin_name() makes it, is for sentences and the log. Without `expected` the first
-  // connection defines it.
+  // The origin, then its alternates; their names are for sentences and the log. Without `expected`
+  // the first connection defines it.
+  OriginLink(std::vector<OriginCandidate> candidates, std::optional<Binding> expected, Pace pace);
+  OriginLink(std::vector<OriginCandidate> candidates, std::optional<Binding> expected);
   OriginLink(std::string name, OriginFactory factory, std::optional<Binding> expected, Pace pace);
   OriginLink(std::string name, OriginFactory factory, std::optional<Binding> expected);
   OriginLink(const OriginLink&) = delete;
@@ -82,6 +91,8 @@ class OriginLink {
   Origin::State state() const;
   // Connected, or not yet known down: waiting may be worth the caller's whole deadline.
   bool believed_alive() const;
+  // The name of the candidate that is read from; empty: none at the moment.
+  std::string in_use() const { return current_ ? candidates_.current().candidate.name : ""; }
   // The latest error, also when it is over; empty: none.
   const std::string& last_error() const { return last_error_; }
   std::uint64_t bytes_read() const { return bytes_read_; }  // By read(), successfully.
@@ -92,11 +103,16 @@ class OriginLink {
 
  private:
   Task<> maintain();
+  Task<bool> attempt();
+  Task<> use(const std::shared_ptr<Origin>& origin);
+  Task<> learn(Origin& origin);
   Task<Result<>> bring_up(Origin& origin);
+  Task<Result<>> check_alternate(Origin& alternate, const std::string& found);
   Task<> watch_over(const Origin& origin);
   void publish(const std::shared_ptr<Origin>& origin);
   void lose(const Origin& origin);
   void attempt_failed(const Error& error);
+  void all_failed();
   Scheduler::Duration next_pause();
   Result<> compare(const Binding& found);
 
@@ -108,16 +124,18 @@ class OriginLink {
   Error busy() const;
   void note(const Error& error);
 
-  const std::string name_;
-  const OriginFactory factory_;
   const Pace pace_;
+  CandidateOrder candidates_;
+  ContentProof proof_{pace_.jitter_seed};
+  const std::string name_;  // Of the origin.
   std::optional<Binding> binding_;
 
   Scheduler* scheduler_ = nullptr;  // Since start().
   bool closing_ = false;
   std::shared_ptr<Origin> attempt_;  // Being opened, in use, or being closed.
   std::shared_ptr<Origin> current_;  // Verified; the same as attempt_.
-  std::optional<Error> verdict_;     // Of the last attempt, when it failed.
+  std::optional<Error> failed_;      // Of this round: the origin's error, else the latest.
+  std::optional<Error> verdict_;     // Of the last round, when it failed.
   Scheduler::TimePoint apart_since_;
   std::optional<Scheduler::TimePoint> down_since_;
   Scheduler::Duration pause_;
@@ -129,7 +147,7 @@ class OriginLink {
   Gate gate_;
 
   std::string last_error_;
-  std::string logged_;
+  std::string used_last_;  // The candidate's name.
   std::uint64_t bytes_read_ = 0;
   std::uint64_t errors_ = 0;
 };

@@ -61,4 +61,29 @@ Task<Result<std::string>> sample_digest(Origin& origin) {
   co_return hex_digest({pages.get(), length});
 }
 
+Task<Result<BlockHashes>> block_hashes(Origin& origin, const std::vector<Extent>& extents) {
+  const Pages pages = allocate_pages(std::max<std::size_t>(extents.size(), 1));
+  if (!pages) co_return fail(Errc::unavailable, "origin: no memory for samples");
+  const auto room = [&](std::size_t i) {
+    return std::span<std::byte>(pages.get() + i * kBlock, extents[i].length);
+  };
+  std::vector<Task<Result<>>> reads;
+  for (std::size_t i = 0; i < extents.size(); ++i) {
+    reads.push_back(origin.read(extents[i].offset, room(i)));
+  }
+  BlockHashes hashes(extents.size());
+  Result<> outcome;
+  for (std::size_t i = 0; i < extents.size(); ++i) {
+    Task<Result<>>& read = reads[i];
+    auto done = co_await read;
+    if (done) {
+      hashes[i] = XXH3_64bits(room(i).data(), room(i).size());
+    } else if (done.error().code != Errc::origin_read && outcome) {
+      outcome = std::move(done);
+    }
+  }
+  if (!outcome) co_return fail(outcome.error());
+  co_return hashes;
+}
+
 }  // namespace clonedev

@@ -106,6 +106,7 @@ std::vector<std::pair<std::string, std::string>> settings_of(const Options& o) {
       {"origin_timeout", std::to_string(o.origin_timeout_ms) + "ms"},
       {"on_origin_loss", o.on_origin_loss == OriginLoss::busy ? "busy" : "error"}};
   if (!o.meta.empty()) settings.emplace_back("meta", o.meta);
+  for (const std::string& alternate : o.alternates) settings.emplace_back("alternate", alternate);
   if (o.init_overwrite) settings.emplace_back("init", "overwrite");
   return settings;
 }

@@ -9,6 +9,7 @@ OriginFactory MemoryOrigin::factory(std::shared_ptr<World> world) {
 }
 
 Task<Result<>> MemoryOrigin::open() {
+  ++world_->opens;
   if (world_->delay.count()) co_await world_->scheduler.sleep_for(world_->delay);
   if (!world_->reachable) co_return fail(Errc::unavailable, "memory origin: not reachable");
   state_ = State::connected;

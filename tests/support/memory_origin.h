@@ -32,6 +32,7 @@ class MemoryOrigin final : public Origin {
     Event released;
     std::set<std::uint64_t> bad_blocks;  // Reads touching one fail with origin_read.
     std::vector<OriginExtent> extents;   // Empty: all data.
+    std::uint64_t opens = 0;
     std::uint64_t reads = 0;
     std::uint64_t reads_under_way = 0;
     std::uint64_t open_connections = 0;

@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <fstream>
 #include <string>
+#include <vector>
 
 #include "clonedev/options.h"
 
@@ -56,6 +57,28 @@ TEST_F(ConfigFile, reads_lines_with_comments_and_without_decoding) {
   EXPECT_FALSE(options->hydration);
   EXPECT_EQ(options->conf, "vm1");
   EXPECT_TRUE(options->warnings.empty());
+}
+
+TEST_F(ConfigFile, takes_eight_alternates_in_their_order_and_not_nine) {
+  std::string text = "origin=/a\ndest=/b\n";
+  std::vector<std::string> expected;
+  for (int i = 1; i <= 8; ++i) {
+    expected.push_back("nbd://server" + std::to_string(i));
+    text += "alternate = " + expected.back() + "\n";
+  }
+  write("vm1", text);
+  const auto options = load("clone/conf=vm1");
+  ASSERT_TRUE(options) << options.error().message();
+  EXPECT_EQ(options->alternates, expected);
+  write("vm1", text + "alternate = nbd://server9\n");
+  expect_refused("clone/conf=vm1", Errc::bad_config, "line 11: alternate: is given more than 8");
+}
+
+TEST_F(ConfigFile, keeps_the_credentials_of_an_alternate_and_no_token_for_it_alone) {
+  write("vm1", "origin=/a\ndest=/b\nalternate=nbd://alice@server\n", 0644);
+  expect_refused("clone/conf=vm1", Errc::refused, "chmod it to 0600");
+  write("vm1", "origin=/a\ndest=/b\nalternate=https://server/x\norigin_token=t\n");
+  expect_refused("clone/conf=vm1", Errc::bad_config, "origin_token");
 }
 
 TEST_F(ConfigFile, gives_way_to_live_keys_of_the_string) {

@@ -95,6 +95,18 @@ TEST(ConfigParser, accepts_every_kind_of_origin_of_this_version) {
   }
 }
 
+TEST(ConfigParser, takes_one_alternate_of_any_kind) {
+  const auto options = parse_config(kBase + ";alternate=NBD%3A//second/disk");
+  ASSERT_TRUE(options);
+  EXPECT_EQ(options->alternates, std::vector<std::string>{"nbd://second/disk"});
+  EXPECT_TRUE(options->first_static_difference(*parse_config(kBase)));
+}
+
+TEST(ConfigParser, authorities_may_be_those_of_an_alternate) {
+  EXPECT_EQ(verdict(kBase + ";alternate=https%3A//second/disk;origin_ca=/ca.pem"), "accepted");
+  EXPECT_NE(verdict(kBase + ";alternate=/x;origin_ca=/ca.pem"), "accepted");
+}
+
 TEST(ConfigParser, decodes_values_once_after_splitting_and_leaves_plus_alone) {
   const auto options =
       parse_config("clone/origin=nbd%3a//h/a%253B+b;dest=/d%3Bhydration%3doff%2c%20x=y");
@@ -142,7 +154,11 @@ TEST(ConfigParser, refuses_in_one_sentence_that_names_the_key) {
       {kBase + ";rate_limit=1m", {"rate_limit", "unknown key", "tcmu-clone(7)"}},
       {kBase + ";copy_on_read=on", {"copy_on_read", "unknown key"}},
       {kBase + ";rw=on", {"rw", "unknown key"}},
-      {kBase + ";alternate=/x", {"alternate", "unknown key"}},
+      {kBase + ";alternate=/x;alternate=/y", {"alternate", "twice"}},
+      {kBase + ";alternate=x", {"alternate", "absolute path"}},
+      {kBase + ";alternate=/dev/vg/vm1", {"alternate and dest", "same path"}},
+      {kBase + ";alternate=file%3A/m;meta=/m", {"alternate and meta", "same path"}},
+      {kBase + ";alternate=nbd%3A//alice%40server", {"alternate", "conf file of mode 0600"}},
       {kBase + ";on_origin_loss=wait", {"on_origin_loss", "\"wait\"", "busy nor error"}},
       {kBase + ";=x", {"unknown key"}},
       {kBase + ";dest=/c", {"dest", "twice"}},
@@ -281,8 +297,9 @@ TEST(ConfigParser, tells_static_keys_from_live_ones) {
     EXPECT_TRUE(other) << setting;
     return other && base->first_static_difference(*other);
   };
-  for (const std::string live : {"no_hydration", "hydration_threshold=2", "hydration_batch_size=2",
-                                 "no_discard_passdown", "origin_timeout=2s", "on_origin_loss=error"}) {
+  for (const std::string live :
+       {"no_hydration", "hydration_threshold=2", "hydration_batch_size=2", "no_discard_passdown",
+        "origin_timeout=2s", "on_origin_loss=error"}) {
     EXPECT_FALSE(changed(live)) << live;
   }
   for (const std::string fixed :
@@ -325,8 +342,8 @@ std::set<std::string> words_of_help() {
 
 std::string example_of(const std::string& word) {
   static const std::vector<std::pair<std::string, std::string>> kExamples = {
-      {"SPEC", "/a"}, {"PATH", "/p"},    {"NAME", "vm1"},  {"SIZE", "8k"},
-      {"TIME", "2s"}, {"on|off", "off"}, {"N|auto", "12"}, {"overwrite", "overwrite"},
+      {"SPEC", "/a"}, {"PATH", "/p"},          {"NAME", "vm1"},  {"SIZE", "8k"},
+      {"TIME", "2s"}, {"on|off", "off"},       {"N|auto", "12"}, {"overwrite", "overwrite"},
       {"TOKEN", "t"}, {"busy|error", "error"},
   };
   const auto equals = word.find('=');
@@ -344,7 +361,7 @@ std::string example_of(const std::string& word) {
 
 TEST(ConfigHelp, names_only_keys_that_are_accepted) {
   const auto words = words_of_help();
-  EXPECT_EQ(words.size(), 18U);
+  EXPECT_EQ(words.size(), 19U);
   for (const std::string& word : words) {
     const std::string setting = example_of(word);
     std::string config = kBase + ";" + setting;
@@ -370,9 +387,10 @@ TEST(ConfigHelp, names_every_key_that_is_accepted) {
     helped.insert(word.substr(0, word.find('=')));
   }
   for (const std::string word :
-       {"origin", "dest", "meta", "conf", "region_size", "write_cache", "ro", "init", "hydration",
-        "no_hydration", "hydration_threshold", "hydration_batch_size", "discard_passdown",
-        "no_discard_passdown", "origin_timeout", "on_origin_loss", "origin_token", "origin_ca"}) {
+       {"origin", "alternate", "dest", "meta", "conf", "region_size", "write_cache", "ro", "init",
+        "hydration", "no_hydration", "hydration_threshold", "hydration_batch_size",
+        "discard_passdown", "no_discard_passdown", "origin_timeout", "on_origin_loss",
+        "origin_token", "origin_ca"}) {
     EXPECT_NE(config::find_key(word), nullptr) << word;
     EXPECT_EQ(helped.count(word), 1U) << word;
   }

@@ -71,6 +71,7 @@ TEST(StatusJson, holds_every_field_of_schema_1) {
   s.hydration.eta_s = 77;
   s.hydration.rate_bytes_per_s = 1234;
   s.origin.last_error = "timed out";
+  s.origin.using_spec = "nbd://server";
   s.origin.bytes_read = 99;
   s.errors = {1, 2, 3, 4, 5, 6};
   s.metadata.commits = 5;
@@ -96,6 +97,7 @@ TEST(StatusJson, holds_every_field_of_schema_1) {
         {"held_up_by", nullptr}}},
       {"origin",
        {{"state", "connected"},
+        {"using", "nbd://server"},
         {"last_error", "timed out"},
         {"bytes_read", 99}}},
       {"errors",

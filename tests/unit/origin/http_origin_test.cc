@@ -141,6 +141,28 @@ TEST_F(HttpOriginTest, credentials_stay_with_the_server_they_are_for) {
   EXPECT_TRUE(server_.comes_to_log("Auth=Bearer abc.def", 4));
 }
 
+// Another port is another server, and so would be another scheme.
+TEST_F(HttpOriginTest, the_token_goes_to_the_origins_own_server_and_to_no_other_alternate) {
+  server_.write_file("mirror", disk_);
+  server_.start();
+  OriginSettings settings;
+  settings.token = "abc.def";
+  settings.ca_file = server_.ca_file();
+  const std::vector<std::string> alternates = {server_.url("mirror"), server_.tls_url("mirror")};
+  const auto candidates = origin_candidates(server_.url("disk"), alternates, *reactor_, settings);
+  ASSERT_TRUE(candidates);
+  for (const OriginCandidate& candidate : *candidates) {
+    const auto origin = candidate.factory();
+    EXPECT_TRUE(run_on(*reactor_, [&] { return origin->open(); })) << candidate.name;
+    run_on(*reactor_, [&] { return origin->close(); });
+  }
+  EXPECT_TRUE(server_.comes_to_log("GET /disk", 1));
+  EXPECT_TRUE(server_.comes_to_log("GET /mirror", 2));
+  EXPECT_TRUE(server_.comes_to_log("GET /mirror HTTP/2.0 206", 1)) << "the one by TLS";
+  EXPECT_TRUE(server_.comes_to_log("Auth=Bearer abc.def", 2));
+  EXPECT_TRUE(server_.comes_to_log("Auth=-", 1));
+}
+
 TEST_F(HttpOriginTest, a_user_is_let_in_and_a_stranger_is_told_what_to_do) {
   server_.start("auth_basic lab; auth_basic_user_file " + server_.file("users").string() + ";");
   server_.write_file("users", "alice:{PLAIN}sesame\n");

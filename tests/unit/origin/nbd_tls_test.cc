@@ -3,52 +3,17 @@
 
 #include <gtest/gtest.h>
 
-#include <cstdlib>
 #include <filesystem>
-#include <fstream>
 
 #include "origin/nbd_origin.h"
 #include "run_on_reactor.h"
+#include "support/authority.h"
 #include "support/nbd_server.h"
 
 namespace clonedev {
 namespace {
 
 using namespace std::chrono_literals;
-
-// A CA in `folder`, and a server's key and certificate for what `name` says (certtool's words).
-class Authority {
- public:
-  Authority(std::filesystem::path folder, const std::string& name) : folder_(std::move(folder)) {
-    std::filesystem::create_directory(folder_);
-    put("ca.info", "cn = test\nca\ncert_signing_key\n");
-    put("server.info", "cn = server\n" + name + "\ntls_www_server\nsigning_key\n");
-    make_key("ca-key.pem");
-    make_key("server-key.pem");
-    certtool("--generate-self-signed --template ca.info --load-privkey ca-key.pem", "ca-cert.pem");
-    certtool(
-        "--generate-certificate --template server.info --load-privkey server-key.pem "
-        "--load-ca-certificate ca-cert.pem --load-ca-privkey ca-key.pem",
-        "server-cert.pem");
-  }
-  static bool possible() { return std::system("certtool --version >/dev/null 2>&1") == 0; }
-  const std::filesystem::path& folder() const { return folder_; }
-
- private:
-  void put(const char* name, const std::string& text) const {
-    std::ofstream(folder_ / name) << text;
-  }
-  void make_key(const std::string& name) const {
-    certtool("--generate-privkey --key-type=ecdsa", name);
-  }
-  void certtool(const std::string& words, const std::string& into) const {
-    const std::string command =
-        "cd " + folder_.string() + " && certtool " + words + " --outfile " + into + " >log 2>&1";
-    EXPECT_EQ(std::system(command.c_str()), 0) << command;
-  }
-
-  const std::filesystem::path folder_;
-};
 
 class NbdTlsTest : public testing::Test {
  protected:
