@@ -17,6 +17,7 @@ export TCMU_CLONE_HELPER=$lab_project/targetcli/helper/target_helper.py
 mkdir -p "$LAB_LOG"
 RUNNER_PID=''
 NBDKIT_PID=''
+NGINX_PID=''
 lab_configfs=/sys/kernel/config/target
 lab_initiator=iqn.2026-01.org.tcmu-clone
 
@@ -295,6 +296,29 @@ nbd_stop() {
 }
 # nbd_connections PORT: how many clients are connected.
 nbd_connections() { ss -Htn state established "sport = :$1" | wc -l; }
+
+# http_start DIR PORT [LINES]: nginx serves DIR on 127.0.0.1; LINES go into its server block.
+http_start() {
+  mkdir -p /run/lab-nginx
+  cat >/run/lab-nginx/conf <<END
+daemon off; master_process off; pid /run/lab-nginx/pid; error_log $LAB_LOG/nginx-error.log;
+events { worker_connections 512; }
+http {
+  access_log $LAB_LOG/nginx-access.log;
+  client_body_temp_path /run/lab-nginx/a; proxy_temp_path /run/lab-nginx/b; fastcgi_temp_path /run/lab-nginx/c;
+  uwsgi_temp_path /run/lab-nginx/d; scgi_temp_path /run/lab-nginx/e;
+  server { listen 127.0.0.1:$2; root $1; keepalive_requests 100000; ${3:-} }
+}
+END
+  nginx -p /run/lab-nginx -c /run/lab-nginx/conf </dev/null >>"$LAB_LOG/nginx.out" 2>&1 &
+  NGINX_PID=$!
+  wait_for 10 nbd_listens "$2"
+}
+http_stop() {
+  kill -KILL "$NGINX_PID" || return
+  wait "$NGINX_PID" 2>/dev/null || true
+  NGINX_PID=''
+}
 
 ### device mapper: disks that fail, stall or dawdle on command
 
