@@ -36,6 +36,7 @@ struct Status {
     std::uint64_t eta_s = 0;
     std::uint32_t threshold = 0;  // Effective, in regions.
     std::uint32_t batch = 0;
+    bool copy_on_read = true;
     std::string held_up_by;  // Why the destination takes no copies at the moment; empty: it does.
   } hydration;
   struct {

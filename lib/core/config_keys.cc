@@ -112,6 +112,11 @@ constexpr Key kKeys[] = {
      [](Options& o, std::string_view k, std::string_view v) {
        return store(o.hydration_batch_size, parse_count(k, v));
      }},
+    {"copy_on_read", "on|off", "on", "keep on the destination what a user's read has fetched",
+     Role::live, "",
+     [](Options& o, std::string_view k, std::string_view v) {
+       return store(o.copy_on_read, parse_switch(k, v));
+     }},
     {"discard_passdown", "on|off", "on",
      "off: unmapped space stays allocated; it reads as zeroes all the same", Role::live,
      "no_discard_passdown",

@@ -49,6 +49,7 @@ Json hydration_json(const Status& s) {
           {"eta_s", s.hydration.eta_known ? Json(s.hydration.eta_s) : Json(nullptr)},
           {"threshold", s.hydration.threshold},
           {"batch", s.hydration.batch},
+          {"copy_on_read", s.hydration.copy_on_read},
           {"held_up_by", text_or_null(s.hydration.held_up_by)}};
 }
 

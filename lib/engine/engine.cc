@@ -52,11 +52,13 @@ Engine::Engine(Parts parts, const Options& options)
       origin_timeout_(options.origin_timeout_ms),
       on_origin_loss_(options.on_origin_loss),
       committer_(parts.metadata, parts.destination, [this](const Error& e) { failed(e); }),
-      fetcher_(parts.origin_pool, parts.origin),
+      fetcher_(parts.origin_pool, parts.origin,
+               [this](const Fetcher::Shared& fetched) { copy_on_read_.offer(fetched); }),
       copier_({parts.destination, parts.metadata, in_flight_}),
       hydrator_({parts.scheduler, parts.destination, parts.metadata, in_flight_, fetcher_, copier_,
                  parts.origin},
                 [this] { tick_soon_.set(); }),
+      copy_on_read_({parts.origin_pool, parts.metadata.map(), copier_, hydrator_}),
       verifier_({parts.scheduler, parts.destination, parts.metadata.map(), fetcher_, parts.origin,
                  [this] { return commands_under_way(); },
                  [this](Extent extent) { mismatched(extent); }}),
@@ -67,6 +69,7 @@ Engine::Engine(Parts parts, const Options& options)
       configured_read_only_(options.read_only),
       replay_until_(parts.scheduler.now() + kReplayTime) {
   hydrator_.tune(tuning_of(options));
+  copy_on_read_.enable(options.copy_on_read);
   const Superblock& superblock = parts.metadata.superblock();
   if (superblock.needs_check) {
     committer_.fail_from_now_on({make_error_code(Errc::needs_check), superblock.reason});
@@ -103,6 +106,7 @@ Task<Result<>> Engine::stop_now() {
   tick_soon_.set();
   // The hydrator learns of it before its origin goes, and ends when its reads have.
   Task<> hydration = hydrator_.stop();
+  copy_on_read_.end();
   Task<> verification = verifier_.stop("the LUN was closed");
   if (parts_.origin) co_await parts_.origin->close();
   co_await std::move(hydration);
@@ -110,6 +114,7 @@ Task<Result<>> Engine::stop_now() {
   while (!background_.idle()) co_await background_.wait_for_change();
   co_await commands_.idle();
   co_await fetcher_.idle();
+  co_await copy_on_read_.idle();
   auto committed = co_await committer_.commit();
   if (!committed) co_return committed;
   co_return co_await parts_.metadata.detach();
@@ -174,7 +179,9 @@ Task<> Engine::finish() {
   Task<> verification = verifier_.stop("the copy was completed, and with it the origin is closed");
   co_await std::move(verification);
   // Commands that began before the last copy landed may still be reading it.
+  copy_on_read_.end();
   co_await fetcher_.idle();
+  co_await copy_on_read_.idle();
   if (parts_.origin) co_await parts_.origin->close();
   parts_.origin_pool.trim();
 }
@@ -231,7 +238,9 @@ Task<Result<>> Engine::read_step(ReadStep step, std::vector<iovec> data) {
   switch (step.source) {
     case BlockState::origin: {
       const auto deadline = give_up();
-      co_return co_await fetcher_.read(step.extent, data, deadline);
+      const Extent blocks = geometry_.aligned(step.extent);
+      co_return co_await fetcher_.read(step.extent, blocks, data, Fetcher::Purpose::user_data,
+                                       deadline);
     }
     case BlockState::zero:
       iov_zero(data);
@@ -296,7 +305,7 @@ Task<Result<>> Engine::load_edge(Edge edge, EdgeBlocks::Side side, EdgeBlocks& e
   const Extent block = geometry_.bytes({edge.block, 1});
   auto fetched = co_await fetcher_.get(block, BufferPool::Use::command, deadline);
   if (!fetched) co_return fail(fetched.error());
-  std::ranges::copy((*fetched)->bytes(), edges.side(side).begin());
+  std::ranges::copy((*fetched)->bytes(block), edges.side(side).begin());
   edges.set_loaded(side);
   co_return Result<>{};
 }
@@ -503,7 +512,8 @@ Task<Result<>> Engine::compare_and_write_now(Extent extent, std::span<const iove
     const iovec whole = to_iovec(content.span());
     const std::span<const iovec> list(&whole, 1);
     const auto deadline = give_up();
-    auto fetched = co_await fetcher_.read(aligned, list, deadline);
+    auto fetched =
+        co_await fetcher_.read(aligned, aligned, list, Fetcher::Purpose::other, deadline);
     if (!fetched) co_return fetched;
   }
   const InFlight::Entry claim = co_await in_flight_.acquire(aligned);
@@ -635,6 +645,7 @@ void Engine::apply_live(const Options& options) {
   origin_timeout_ = milliseconds(options.origin_timeout_ms);
   on_origin_loss_ = options.on_origin_loss;
   hydrator_.tune(tuning_of(options));
+  copy_on_read_.enable(options.copy_on_read);
 }
 
 Status Engine::status() const {
@@ -647,6 +658,7 @@ Status Engine::status() const {
                     geometry_.regions()};
   const Hydrator::Tuning& tuning = hydrator_.tuning();
   status.hydration.enabled = tuning.enabled;
+  status.hydration.copy_on_read = copy_on_read_.enabled();
   status.hydration.threshold = hydrator_.threshold();
   status.hydration.batch = hydrator_.batch_size();
   status.hydration.held_up_by = hydrator_.held_up_by();

@@ -24,6 +24,7 @@
 #include "engine/commands.h"
 #include "engine/committer.h"
 #include "engine/copier.h"
+#include "engine/copy_on_read.h"
 #include "engine/fetcher.h"
 #include "engine/growth.h"
 #include "engine/hydrator.h"
@@ -143,6 +144,7 @@ class Engine {
   Fetcher fetcher_;
   Copier copier_;
   Hydrator hydrator_;
+  CopyOnRead copy_on_read_;
   Verifier verifier_;
   Growth growth_;
   bool complete_;

@@ -160,6 +160,8 @@ Task<Hydrator::Item> Hydrator::pick() {
       std::max(most_blocks_in_flight(), blocks_in_flight_ + 1) - blocks_in_flight_;
   const std::uint64_t most = hole ? kHoleBytes / kBlockSize : std::min(extent_blocks(), room);
   blocks.count = std::min(blocks.count, most);
+  // What a command is fetching is not fetched again.
+  if (!hole) blocks = geometry.touched(parts_.fetcher.first_part(geometry.bytes(blocks)));
   co_return Item{blocks, hole ? Kind::hole : Kind::copy};
 }
 
@@ -202,19 +204,30 @@ Task<> Hydrator::do_item(Item item) {
       break;
     case Kind::hole:
       outcome = co_await mark_hole(item.blocks);
+      account(outcome);
       break;
     case Kind::zeroing:
       outcome = co_await make_plain(item.blocks);
+      account(outcome);
       break;
   }
-  account(outcome);
+  if (!outcome) pass_failed_ = true;
   blocks_in_flight_ -= item.blocks.count;
   changed_.set();
 }
 
+bool Hydrator::takes_copies() const {
+  return !halted_ && !stopping_ && parts_.scheduler.now() >= held_until_;
+}
+
+void Hydrator::note(const Result<>& outcome, const Copier::Kept& kept) {
+  if (kept.written) go_on();
+  rate_.add(kept.bytes);
+  account(outcome);
+}
+
 void Hydrator::account(const Result<>& outcome) {
   if (outcome) return;
-  pass_failed_ = true;
   const std::error_code code = outcome.error().code;
   if (code == Errc::destination_write || code == Errc::no_space || code == Errc::live_map_full) {
     ++errors_.destination;
@@ -244,10 +257,11 @@ Task<Result<>> Hydrator::copy(BlockRange blocks) {
   const auto give_up = parts_.scheduler.now() + kPatience;
   auto fetched = co_await parts_.fetcher.get(extent, BufferPool::Use::background, give_up);
   if (fetched) {
+    (*fetched)->kept = true;
     Copier::Kept kept;
-    auto outcome = co_await parts_.copier.keep(blocks, (*fetched)->bytes(), kept);
-    if (kept.written) go_on();
-    rate_.add(kept.bytes);
+    const std::span<std::byte> data = (*fetched)->bytes(extent);
+    const auto outcome = co_await parts_.copier.keep(blocks, data, kept);
+    note(outcome, kept);
     co_return outcome;
   }
   const Error error = fetched.error();

@@ -59,6 +59,10 @@ class Hydrator {
   const Tuning& tuning() const { return tuning_; }
   // While something failed for good nothing new is begun (I10).
   void halt(bool halted);
+  // Whether it is worth trying to keep something on the destination now.
+  bool takes_copies() const;
+  // The end of a copy, its own or another's.
+  void note(const Result<>& outcome, const Copier::Kept& kept);
   // Look again: states or knobs changed. Called at least once a second.
   void nudge();
 

@@ -104,7 +104,7 @@ Task<Verifier::Finding> Verifier::check(BlockRange blocks) {
   const std::span<const iovec> list(&bytes, 1);
   auto read = co_await parts_.destination.read(extent.offset, list);
   if (read) {
-    compare(blocks, (*fetched)->bytes(), present.span(), finding);
+    compare(blocks, (*fetched)->bytes(extent), present.span(), finding);
   } else {
     finding.error = read.error();
     finding.unreadable = extent.length;
@@ -123,7 +123,7 @@ Task<Verifier::Finding> Verifier::check_halves(BlockRange blocks) {
 }
 
 // Waits for an origin that is away, though not for ever.
-Task<Result<std::shared_ptr<Fetcher::Fetched>>> Verifier::fetch(Extent extent) {
+Task<Result<Fetcher::Shared>> Verifier::fetch(Extent extent) {
   const auto give_up = parts_.scheduler.now() + kOriginPatience;
   while (true) {
     auto fetched = co_await parts_.fetcher.get(extent, BufferPool::Use::background, give_up);

@@ -63,7 +63,7 @@ class Verifier {
   std::size_t window() const;
   Task<Finding> check(BlockRange blocks);
   Task<Finding> check_halves(BlockRange blocks);
-  Task<Result<std::shared_ptr<Fetcher::Fetched>>> fetch(Extent extent);
+  Task<Result<Fetcher::Shared>> fetch(Extent extent);
   void compare(BlockRange blocks, std::span<const std::byte> origin,
                std::span<const std::byte> destination, Finding& finding) const;
   static void add_mismatch(std::vector<Extent>& mismatches, Extent extent);

@@ -52,7 +52,7 @@ void BufferPool::trim() {
 
 std::span<std::byte> BufferPool::take(std::size_t length, Use use) {
   const std::size_t need = rounded(length);
-  const std::size_t limit = use == Use::background ? capacity_ / 4 * 3 : capacity_;
+  const std::size_t limit = use == Use::background ? background_share() : capacity_;
   if (in_use_ + need > limit) return {};
   for (auto it = free_.begin(); it != free_.end(); ++it) {
     if (it->second < need) continue;
@@ -95,6 +95,14 @@ void BufferPool::serve(std::list<Waiter*>& waiters) {
     waiters.pop_front();
     Scheduler::current().schedule(waiter.handle);
   }
+}
+
+void BufferPool::hurry(Acquire& waiting) {
+  Waiter& waiter = waiting.waiter_;
+  if (std::exchange(waiter.use, Use::command) == Use::command || !waiter.granted.empty()) return;
+  background_.remove(&waiter);
+  commands_.push_back(&waiter);
+  serve(commands_);
 }
 
 BufferPool::Acquire BufferPool::acquire(std::size_t length, Use use) {

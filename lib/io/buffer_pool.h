@@ -47,8 +47,15 @@ class BufferPool {
   class Acquire;
   Acquire acquire(std::size_t length, Use use);
 
+  // Something in the background that waits is waited for by a command now.
+  void hurry(Acquire& waiting);
+  // Commands wait for memory.
+  bool is_short() const { return !commands_.empty(); }
+
   std::size_t in_use() const { return in_use_; }
   std::size_t capacity() const { return capacity_; }
+  // What all background work together may hold.
+  std::size_t background_share() const { return capacity_ / 4 * 3; }
   // Gives the memory of an idle pool back to the system; it comes again by use.
   void trim();
 
@@ -81,6 +88,7 @@ class BufferPool::Acquire {
   Buffer await_resume() { return Buffer(pool_, waiter_.granted); }
 
  private:
+  friend class BufferPool;
   BufferPool& pool_;
   Waiter waiter_;
 };

@@ -34,6 +34,9 @@ Task<Result<>> MemoryOrigin::read(std::uint64_t offset, std::span<std::byte> buf
   for (std::uint64_t block = offset / 4096; block * 4096 < offset + buffer.size(); ++block) {
     if (world_->bad_blocks.contains(block)) co_return fail(Errc::origin_read, "bad sector");
   }
+  for (std::uint64_t sector = offset / 512; sector * 512 < offset + buffer.size(); ++sector) {
+    if (world_->bad_sectors.contains(sector)) co_return fail(Errc::origin_read, "bad sector");
+  }
   std::copy_n(world_->content.begin() + static_cast<std::ptrdiff_t>(offset), buffer.size(),
               buffer.begin());
   co_return Result<>{};
