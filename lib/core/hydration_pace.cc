@@ -1,0 +1,173 @@
+#include "core/hydration_pace.h"
+
+#include <algorithm>
+#include <bit>
+#include <limits>
+
+namespace clonedev {
+namespace {
+
+using std::chrono::milliseconds;
+using Pace = HydrationPace;
+
+constexpr std::uint64_t kExtentsInWindow = 12;
+constexpr auto kShortestRound = milliseconds(20);
+constexpr auto kShortestSteadyRound = milliseconds(200);  // Of which more depends.
+constexpr unsigned kSettling = 1;
+constexpr double kGrowth = 1.25;  // Of goodput, when the window was doubled.
+constexpr unsigned kVainRounds = 2;
+constexpr double kProbeUp = 1.5;
+constexpr double kProbeDown = 0.7;
+constexpr double kPays = 1.05;     // Of goodput, in a larger window.
+constexpr double kStays = 0.98;    // Of goodput, in a smaller one.
+constexpr double kFell = 0.7;      // Of goodput, in the same one: the link is another now.
+constexpr double kQueueing = 1.5;  // Times the shortest latency.
+constexpr auto kFirstProbePause = milliseconds(500);
+constexpr auto kLongestProbePause = milliseconds(16'000);
+constexpr auto kLatencyMemory = std::chrono::seconds(10);
+
+constexpr double kCongested = 8;  // Times the shortest write.
+constexpr auto kCongestedFrom = milliseconds(20);
+constexpr auto kRateInterval = milliseconds(500);
+constexpr double kLandingSeconds = 0.1;
+
+double seconds(Pace::Duration duration) { return std::chrono::duration<double>(duration).count(); }
+
+}  // namespace
+
+std::uint64_t HydrationPace::extent() const {
+  const std::uint64_t wanted = std::bit_floor(window_ / kExtentsInWindow);
+  return std::clamp(wanted, kSmallestExtent, kLargestExtent);
+}
+
+void HydrationPace::set_window(std::uint64_t bytes) {
+  window_ = std::clamp(bytes, std::min(kFirstWindow, largest_window_), largest_window_);
+}
+
+// ---- the origin ----
+
+void HydrationPace::read_ended(TimePoint began, TimePoint now, std::uint64_t bytes) {
+  if (round_began_ == TimePoint{}) {
+    begin_round(began);
+    round_counts_ = true;
+  }
+  note_latency(now - began, now);
+  round_bytes_ += bytes;
+  round_latency_ += now - began;
+  ++round_reads_;
+  const bool whole = round_bytes_ >= window_ && began >= round_began_;
+  const Duration least = phase_ == Phase::start ? kShortestRound : kShortestSteadyRound;
+  if (whole && now - round_began_ >= least) end_round(now);
+}
+
+void HydrationPace::note_latency(Duration latency, TimePoint now) {
+  if (now - shortest_since_ > kLatencyMemory) {
+    shortest_ = {Duration::max(), shortest_[0]};
+    shortest_since_ = now;
+  }
+  shortest_[0] = std::min(shortest_[0], latency);
+}
+
+void HydrationPace::begin_round(TimePoint now) {
+  round_began_ = now;
+  round_bytes_ = round_reads_ = 0;
+  round_latency_ = {};
+  round_counts_ = true;
+}
+
+void HydrationPace::end_round(TimePoint now) {
+  const double goodput = static_cast<double>(round_bytes_) / seconds(now - round_began_);
+  const bool settled = settling_ == 0;
+  if (!settled) --settling_;
+  if (round_counts_ && settled) {
+    switch (phase_) {
+      case Phase::start:
+        judge_start(goodput, now);
+        break;
+      case Phase::hold:
+        judge_hold(goodput, now);
+        break;
+      case Phase::probe:
+        judge_probe(goodput, now);
+        break;
+    }
+  }
+  begin_round(now);
+}
+
+void HydrationPace::judge_start(double goodput, TimePoint now) {
+  const bool grew = goodput >= goodput_ * kGrowth;
+  goodput_ = std::max(goodput_, goodput);
+  if (grew && window_ < largest_window_) {
+    vain_rounds_ = 0;
+    set_window(window_ * 2);
+    return;
+  }
+  if (window_ < largest_window_ && ++vain_rounds_ < kVainRounds) return;
+  // The last doubling did not pay in full: what the link holds lies between the two.
+  const auto held = static_cast<std::uint64_t>(goodput_ * seconds(shortest_latency()) * 2);
+  if (!grew) set_window(std::max(window_ / 2, std::min(held, window_)));
+  probe_pause_ = kFirstProbePause;
+  hold(now);
+}
+
+void HydrationPace::hold(TimePoint now) {
+  phase_ = Phase::hold;
+  next_probe_ = now + probe_pause_;
+  settling_ = kSettling;
+}
+
+void HydrationPace::judge_hold(double goodput, TimePoint now) {
+  const bool fell = goodput < goodput_ * kFell;
+  goodput_ = fell ? goodput : goodput_ * 0.75 + goodput * 0.25;
+  if (fell) probe_pause_ = kFirstProbePause;
+  if (now < next_probe_ && !fell) return;
+  const double latency = seconds(round_latency_) / static_cast<double>(round_reads_);
+  const bool queueing = latency > seconds(shortest_latency()) * kQueueing;
+  held_window_ = window_;
+  set_window(static_cast<std::uint64_t>(static_cast<double>(window_) *
+                                        (queueing ? kProbeDown : kProbeUp)));
+  phase_ = Phase::probe;
+  settling_ = kSettling;
+}
+
+void HydrationPace::judge_probe(double goodput, TimePoint now) {
+  const bool larger = window_ > held_window_;
+  if (goodput >= goodput_ * (larger ? kPays : kStays) && window_ != held_window_) {
+    goodput_ = goodput;
+    probe_pause_ = {};
+  } else {
+    window_ = held_window_;
+    probe_pause_ = std::clamp<Duration>(probe_pause_ * 2, kFirstProbePause, kLongestProbePause);
+  }
+  hold(now);
+}
+
+// ---- the destination ----
+
+void HydrationPace::write_ended(TimePoint began, TimePoint now, std::uint64_t bytes) {
+  const auto size = std::min<std::size_t>(std::bit_width(bytes / kSmallestExtent), kSizes - 1);
+  const Duration latency = std::max<Duration>(now - began, std::chrono::microseconds(1));
+  Duration& shortest = shortest_write_[size];
+  if (shortest == Duration{} || latency < shortest) shortest = latency;
+  write_excess_ = write_excess_ * 0.75 + seconds(latency) / seconds(shortest) * 0.25;
+  write_latency_ = (write_latency_ * 3 + latency) / 4;
+  if (writes_since_ == TimePoint{}) writes_since_ = began;
+  written_ += bytes;
+  if (now - writes_since_ < kRateInterval) return;
+  write_rate_ = static_cast<double>(written_) / seconds(now - writes_since_);
+  writes_since_ = now;
+  written_ = 0;
+}
+
+std::uint64_t HydrationPace::most_landing() const {
+  const bool congested = write_excess_ > kCongested && write_latency_ > kCongestedFrom;
+  if (!congested || write_rate_ == 0) return std::numeric_limits<std::uint64_t>::max();
+  Duration shortest{};
+  for (const Duration one : shortest_write_) shortest = std::max(shortest, one);
+  const double origin = shortest_latency() == Duration::max() ? 0 : seconds(shortest_latency());
+  const double time = origin + 2 * seconds(shortest) + kLandingSeconds;
+  return std::max(static_cast<std::uint64_t>(write_rate_ * time), extent());
+}
+
+}  // namespace clonedev

@@ -1,0 +1,93 @@
+// How many bytes to keep in flight, found by measuring: no knob fits a file next door and a server
+// 100 ms away alike.
+//
+// Reads are judged by rounds. A round ends when a whole window has come, and a read begun in it has
+// ended; its goodput is what came by the time it took.
+//  - At the start the window doubles each round while that makes goodput grow; small, so that the
+//    first sample comes soon.
+//  - Then it is held, and now and then another one is tried for some rounds: a larger one, kept
+//    when goodput grows by more than a few percent; or, when reads take clearly longer than the
+//    shortest one did, a smaller one, kept when goodput stays. What does not pay is tried ever more
+//    rarely.
+// Rounds in which something else than the window held the reads back say nothing.
+// An extent is a twelfth of the window: large ones cost less, but several have to be under way.
+//
+// The destination is watched apart: while its writes take far longer than its shortest did, what
+// waits for it is bounded by what it takes in an origin's round trip, twice its own shortest time
+// and 0.1 s. Without the first term a destination that is merely far from the origin would starve.
+//
+// Pure. Units: bytes, bytes a second. Thread: one.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <cstdint>
+
+namespace clonedev {
+
+class HydrationPace {
+ public:
+  using TimePoint = std::chrono::steady_clock::time_point;
+  using Duration = std::chrono::steady_clock::duration;
+  static constexpr std::uint64_t kSmallestExtent = std::uint64_t{64} << 10;
+  static constexpr std::uint64_t kLargestExtent = std::uint64_t{4} << 20;
+  static constexpr std::uint64_t kFirstWindow = std::uint64_t{1} << 20;
+
+  explicit HydrationPace(std::uint64_t largest_window) : largest_window_(largest_window) {}
+
+  std::uint64_t window() const { return window_; }
+  std::uint64_t extent() const;  // A power of two.
+  // What the origin gives when nothing but the window holds the reads back; 0: not known yet.
+  std::uint64_t goodput() const { return static_cast<std::uint64_t>(goodput_); }
+  // How much may wait for the destination.
+  std::uint64_t most_landing() const;
+
+  void read_ended(TimePoint began, TimePoint now, std::uint64_t bytes);
+  void write_ended(TimePoint began, TimePoint now, std::uint64_t bytes);
+  // Something else than the window is, or was, what bounds the reads in flight.
+  void held_back() { round_counts_ = false; }
+
+ private:
+  enum class Phase { start, hold, probe };
+
+  void begin_round(TimePoint now);
+  void end_round(TimePoint now);
+  void judge_start(double goodput, TimePoint now);
+  void judge_hold(double goodput, TimePoint now);
+  void judge_probe(double goodput, TimePoint now);
+  void hold(TimePoint now);
+  void set_window(std::uint64_t bytes);
+  void note_latency(Duration latency, TimePoint now);
+  Duration shortest_latency() const { return std::min(shortest_[0], shortest_[1]); }
+
+  const std::uint64_t largest_window_;
+  std::uint64_t window_ = kFirstWindow;
+  Phase phase_ = Phase::start;
+  double goodput_ = 0;
+
+  TimePoint round_began_{};
+  std::uint64_t round_bytes_ = 0;
+  Duration round_latency_{};  // The sum.
+  std::uint64_t round_reads_ = 0;
+  bool round_counts_ = false;
+  unsigned settling_ = 0;  // Rounds that still belong to another window.
+
+  unsigned vain_rounds_ = 0;       // At the start.
+  std::uint64_t held_window_ = 0;  // While another one is tried.
+  TimePoint next_probe_{};
+  Duration probe_pause_{};
+  // In the present and the last ten seconds.
+  std::array<Duration, 2> shortest_{Duration::max(), Duration::max()};
+  TimePoint shortest_since_{};
+
+  static constexpr std::size_t kSizes = 8;
+  std::array<Duration, kSizes> shortest_write_{};  // By the size of the write; 0: none yet.
+  double write_excess_ = 1;                        // Times the shortest, smoothed.
+  Duration write_latency_{};                       // Smoothed.
+  double write_rate_ = 0;
+  TimePoint writes_since_{};
+  std::uint64_t written_ = 0;
+};
+
+}  // namespace clonedev

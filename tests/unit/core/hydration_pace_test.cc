@@ -1,0 +1,177 @@
+// The window on a link of any bandwidth and delay, in a simulation of nothing but that.
+
+#include "core/hydration_pace.h"
+
+#include <gtest/gtest.h>
+
+#include <limits>
+#include <map>
+
+namespace clonedev {
+namespace {
+
+using std::chrono::duration_cast;
+using std::chrono::microseconds;
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+using Pace = HydrationPace;
+
+constexpr std::uint64_t kMiB = std::uint64_t{1} << 20;
+constexpr std::uint64_t kLargestWindow = 48 * kMiB;
+
+// First come, first served at `bandwidth`, and each answer `delay` later.
+struct Link {
+  double bandwidth;
+  Pace::Duration delay;
+};
+
+class Download {
+ public:
+  explicit Download(Link link) : link_(link) {}
+
+  // Keeps the window full for that long; the bytes that came.
+  std::uint64_t run_for(Pace::Duration time) {
+    const Pace::TimePoint end = now_ + time;
+    std::uint64_t came = 0;
+    fill();
+    while (!reads_.empty() && reads_.begin()->first <= end) {
+      const auto [due, read] = *reads_.begin();
+      reads_.erase(reads_.begin());
+      now_ = due;
+      in_flight_ -= read.bytes;
+      came += read.bytes;
+      pace.read_ended(read.began, now_, read.bytes);
+      fill();
+    }
+    now_ = end;
+    return came;
+  }
+  void set_link(Link link) { link_ = link; }
+  Pace pace{kLargestWindow};
+
+ private:
+  struct Read {
+    Pace::TimePoint began;
+    std::uint64_t bytes;
+  };
+  void fill() {
+    while (in_flight_ < pace.window()) {
+      const std::uint64_t bytes = pace.extent();
+      const auto busy = std::chrono::duration<double>(static_cast<double>(bytes) / link_.bandwidth);
+      free_ = std::max(free_, now_) + duration_cast<Pace::Duration>(busy);
+      reads_.emplace(free_ + link_.delay, Read{now_, bytes});
+      in_flight_ += bytes;
+    }
+  }
+
+  Link link_;
+  Pace::TimePoint now_{std::chrono::hours(1)};
+  Pace::TimePoint free_{};
+  std::multimap<Pace::TimePoint, Read> reads_;
+  std::uint64_t in_flight_ = 0;
+};
+
+TEST(HydrationPace, fills_any_link_without_a_knob) {
+  for (const double bandwidth : {3e6, 12e6, 120e6, 1200e6}) {
+    for (const auto delay : {microseconds(50), microseconds(1000), microseconds(10'000),
+                             microseconds(30'000), microseconds(100'000)}) {
+      Download download({bandwidth, delay});
+      download.run_for(seconds(20));
+      const auto came = static_cast<double>(download.run_for(seconds(40))) / 40;
+      const double round_trip = std::chrono::duration<double>(delay).count();
+      const double possible = std::min(bandwidth, static_cast<double>(kLargestWindow) / round_trip);
+      EXPECT_GE(came, possible * 0.9)
+          << bandwidth << " bytes/s, " << delay.count() << " us, window " << download.pace.window()
+          << ", extent " << download.pace.extent();
+      EXPECT_NEAR(static_cast<double>(download.pace.goodput()), possible, possible * 0.15);
+    }
+  }
+}
+
+TEST(HydrationPace, is_fast_within_a_few_round_trips) {
+  Download download({1200e6, milliseconds(100)});
+  const std::uint64_t came = download.run_for(seconds(2));
+  EXPECT_GE(came, 400 * kMiB) << "window " << download.pace.window();
+}
+
+TEST(HydrationPace, keeps_no_long_queue_in_a_link_that_is_full) {
+  for (const auto delay : {microseconds(1000), microseconds(10'000), microseconds(100'000)}) {
+    Download download({120e6, delay});
+    download.run_for(seconds(120));
+    const double holds = 120e6 * std::chrono::duration<double>(delay).count();
+    EXPECT_LE(static_cast<double>(download.pace.window()),
+              std::max(3 * holds, 2.0 * Pace::kFirstWindow))
+        << delay.count() << " us";
+  }
+}
+
+TEST(HydrationPace, extents_are_small_at_first_and_grow_with_what_the_link_holds) {
+  Download near({12e6, milliseconds(1)});
+  EXPECT_EQ(near.pace.extent(), Pace::kSmallestExtent);
+  near.run_for(seconds(20));
+  EXPECT_LE(near.pace.extent(), 2 * Pace::kSmallestExtent);
+  Download far({1200e6, milliseconds(100)});
+  far.run_for(seconds(20));
+  EXPECT_EQ(far.pace.extent(), Pace::kLargestExtent);
+}
+
+TEST(HydrationPace, follows_a_link_that_changes) {
+  Download download({120e6, milliseconds(1)});
+  download.run_for(seconds(60));
+  const std::uint64_t near = download.pace.window();
+  download.set_link({120e6, milliseconds(100)});
+  download.run_for(seconds(60));
+  EXPECT_GT(download.pace.window(), 2 * near);
+  const auto came = static_cast<double>(download.run_for(seconds(20))) / 20;
+  EXPECT_GE(came, 120e6 * 0.85);
+}
+
+TEST(HydrationPace, what_was_held_back_says_nothing) {
+  Download download({120e6, milliseconds(10)});
+  download.run_for(seconds(20));
+  const std::uint64_t goodput = download.pace.goodput();
+  Pace::TimePoint now{std::chrono::hours(2)};
+  for (int i = 0; i < 1000; ++i) {  // Three reads a second.
+    download.pace.held_back();
+    download.pace.read_ended(now - milliseconds(10), now, 64 << 10);
+    now += milliseconds(333);
+  }
+  EXPECT_EQ(download.pace.goodput(), goodput);
+}
+
+class Destination : public testing::Test {
+ protected:
+  void write(Pace::Duration latency, int times, Pace::Duration every) {
+    for (int i = 0; i < times; ++i) {
+      now_ += every;
+      pace_.write_ended(now_ - latency, now_, kMiB);
+    }
+  }
+  static constexpr std::uint64_t kUnbounded = std::numeric_limits<std::uint64_t>::max();
+
+  Pace pace_{kLargestWindow};
+  Pace::TimePoint now_{std::chrono::hours(1)};
+};
+
+TEST_F(Destination, that_keeps_up_bounds_nothing) {
+  write(milliseconds(2), 1000, milliseconds(1));
+  EXPECT_EQ(pace_.most_landing(), kUnbounded);
+}
+
+TEST_F(Destination, that_is_far_but_not_slow_bounds_nothing) {
+  write(milliseconds(100), 1000, milliseconds(1));
+  EXPECT_EQ(pace_.most_landing(), kUnbounded);
+}
+
+TEST_F(Destination, whose_queue_grows_gets_what_it_takes_in_a_moment) {
+  pace_.read_ended(now_, now_ + milliseconds(50), kMiB);
+  write(milliseconds(2), 100, milliseconds(10));
+  write(milliseconds(300), 200, milliseconds(10));  // 100 MiB a second.
+  const double expected = 100.0 * kMiB * (0.05 + 2 * 0.002 + 0.1);
+  EXPECT_NEAR(static_cast<double>(pace_.most_landing()), expected, expected * 0.1);
+  write(milliseconds(2), 100, milliseconds(10));
+  EXPECT_EQ(pace_.most_landing(), kUnbounded) << "it keeps up again";
+}
+
+}  // namespace
+}  // namespace clonedev
