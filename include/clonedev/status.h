@@ -37,6 +37,8 @@ struct Status {
     std::uint32_t threshold = 0;  // Effective, in regions.
     std::uint32_t batch = 0;
     bool copy_on_read = true;
+    std::uint64_t rate_limit = 0;  // Bytes a second; 0: none.
+    std::uint64_t min_rate = 0;    // Effective.
     std::string held_up_by;  // Why the destination takes no copies at the moment; empty: it does.
   } hydration;
   struct {

@@ -112,6 +112,16 @@ constexpr Key kKeys[] = {
      [](Options& o, std::string_view k, std::string_view v) {
        return store(o.hydration_batch_size, parse_count(k, v));
      }},
+    {"rate_limit", "SIZE|none", "none", "bytes a second that hydration reads at most", Role::live,
+     "",
+     [](Options& o, std::string_view k, std::string_view v) {
+       return store(o.rate_limit, parse_rate(k, v, "none"));
+     }},
+    {"min_rate", "SIZE|auto", "auto",
+     "bytes a second that hydration gets even while users keep the LUN busy", Role::live, "",
+     [](Options& o, std::string_view k, std::string_view v) {
+       return store(o.min_rate, parse_rate(k, v, "auto"));
+     }},
     {"copy_on_read", "on|off", "on", "keep on the destination what a user's read has fetched",
      Role::live, "",
      [](Options& o, std::string_view k, std::string_view v) {

@@ -240,6 +240,15 @@ Result<> check_credentials(std::string_view key, std::string_view spec) {
       key));
 }
 
+// Of the live keys, wherever each of them stands.
+Result<> check_rates(const Options& options) {
+  if (options.rate_limit == 0 || options.min_rate <= options.rate_limit) return {};
+  return bad(
+      fmt::format("min_rate: {} bytes a second are more than rate_limit={} allows: lower "
+                  "min_rate, or raise rate_limit",
+                  options.min_rate, options.rate_limit));
+}
+
 Result<> check_whole(const Options& options, std::string_view where) {
   if (options.origin.empty() || options.dest.empty()) {
     return bad(fmt::format("{}{}: is missing: a clone needs origin=SPEC and dest=PATH", where,
@@ -298,6 +307,9 @@ Result<Options> parse_config(std::string_view config) {
   if (auto applied = apply_string(config, options); !applied) {
     return fail(std::move(applied).error());
   }
+  if (auto rates = check_rates(options); !rates) {
+    return fail(std::move(rates).error());
+  }
   if (options.conf.empty()) {
     if (auto whole = check_whole(options, ""); !whole) {
       return fail(std::move(whole).error());
@@ -329,6 +341,9 @@ Result<Options> parse_conf_text(std::string_view text, std::string_view file,
   }
   if (auto applied = apply_string(config, options); !applied) {
     return fail(std::move(applied).error());
+  }
+  if (auto rates = check_rates(options); !rates) {
+    return fail(std::move(rates).error());
   }
   return options;
 }

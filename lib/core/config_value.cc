@@ -16,6 +16,7 @@ namespace clonedev {
 namespace config {
 namespace {
 
+constexpr std::uint64_t kLowestRate = 4096;
 constexpr std::uint64_t kMinRegion = 4096;
 constexpr std::uint64_t kMaxRegion = std::uint64_t{1} << 30;
 constexpr std::uint64_t kMinTimeoutMs = 100;
@@ -191,7 +192,20 @@ Result<std::uint32_t> parse_count(std::string_view key, std::string_view text) {
 Result<OriginLoss> parse_origin_loss(std::string_view key, std::string_view text) {
   if (text == "busy") return OriginLoss::busy;
   if (text == "error") return OriginLoss::error;
-  return bad(key, fmt::format("{} is neither busy nor error", quoted(text)));
+  return bad_value(key, fmt::format("{} is neither busy nor error", quoted(text)));
+}
+
+Result<std::uint64_t> parse_rate(std::string_view key, std::string_view text,
+                                 std::string_view unset) {
+  if (text == unset) return 0U;
+  const auto rate = parse_size(text);
+  if (!rate || *rate < kLowestRate) {
+    return bad_value(key,
+                     fmt::format("{} is neither {} nor a number of bytes a second, 4k or more: "
+                                 "write for example 20m (hydration=off stops the copying)",
+                                 quoted(text), unset));
+  }
+  return *rate;
 }
 
 Result<std::uint32_t> parse_timeout(std::string_view key, std::string_view text) {

@@ -27,6 +27,9 @@ Result<bool> parse_switch(std::string_view key, std::string_view text);
 // "auto" is 0.
 Result<std::uint32_t> parse_count(std::string_view key, std::string_view text);
 Result<OriginLoss> parse_origin_loss(std::string_view key, std::string_view text);
+// Bytes a second; `unset` is the word for 0.
+Result<std::uint64_t> parse_rate(std::string_view key, std::string_view text,
+                                 std::string_view unset);
 // Milliseconds.
 Result<std::uint32_t> parse_timeout(std::string_view key, std::string_view text);
 // Bytes.

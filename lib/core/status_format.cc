@@ -49,6 +49,8 @@ Json hydration_json(const Status& s) {
           {"eta_s", s.hydration.eta_known ? Json(s.hydration.eta_s) : Json(nullptr)},
           {"threshold", s.hydration.threshold},
           {"batch", s.hydration.batch},
+          {"rate_limit", s.hydration.rate_limit ? Json(s.hydration.rate_limit) : Json(nullptr)},
+          {"min_rate", s.hydration.min_rate},
           {"copy_on_read", s.hydration.copy_on_read},
           {"held_up_by", text_or_null(s.hydration.held_up_by)}};
 }

@@ -38,8 +38,14 @@ Error opened_read_only() {
 }
 
 Hydrator::Tuning tuning_of(const Options& options) {
-  return {options.hydration, options.hydration_threshold, options.hydration_batch_size,
-          options.discard_passdown};
+  Hydrator::Tuning tuning;
+  tuning.enabled = options.hydration;
+  tuning.threshold = options.hydration_threshold;
+  tuning.batch_size = options.hydration_batch_size;
+  tuning.rate_limit = options.rate_limit;
+  tuning.min_rate = options.min_rate;
+  tuning.deallocate = options.discard_passdown;
+  return tuning;
 }
 
 }  // namespace
@@ -56,7 +62,8 @@ Engine::Engine(Parts parts, const Options& options)
                [this](const Fetcher::Shared& fetched) { copy_on_read_.offer(fetched); }),
       copier_({parts.destination, parts.metadata, in_flight_}),
       hydrator_({parts.scheduler, parts.destination, parts.metadata, in_flight_, fetcher_, copier_,
-                 parts.origin},
+                 parts.origin, parts.origin_pool.background_share(),
+                 [this] { return commands_under_way(); }},
                 [this] { tick_soon_.set(); }),
       copy_on_read_({parts.origin_pool, parts.metadata.map(), copier_, hydrator_}),
       verifier_({parts.scheduler, parts.destination, parts.metadata.map(), fetcher_, parts.origin,
@@ -238,6 +245,7 @@ Task<Result<>> Engine::read_step(ReadStep step, std::vector<iovec> data) {
   switch (step.source) {
     case BlockState::origin: {
       const auto deadline = give_up();
+      hydrator_.missed(step.extent);
       const Extent blocks = geometry_.aligned(step.extent);
       co_return co_await fetcher_.read(step.extent, blocks, data, Fetcher::Purpose::user_data,
                                        deadline);
@@ -662,11 +670,12 @@ Status Engine::status() const {
   status.hydration.threshold = hydrator_.threshold();
   status.hydration.batch = hydrator_.batch_size();
   status.hydration.held_up_by = hydrator_.held_up_by();
-  const std::uint64_t rate = complete_ ? 0 : hydrator_.bytes_per_second();
-  const std::uint64_t left = (status.blocks.origin + status.blocks.zero) * kBlockSize;
-  status.hydration.rate_bytes_per_s = rate;
-  status.hydration.eta_known = complete_ || rate > 0;
-  status.hydration.eta_s = complete_ || rate == 0 ? 0 : Geometry::divide_up(left, rate);
+  status.hydration.rate_limit = tuning.rate_limit;
+  status.hydration.min_rate = hydrator_.min_rate();
+  status.hydration.rate_bytes_per_s = complete_ ? 0 : hydrator_.bytes_per_second();
+  const std::optional<std::uint64_t> left = complete_ ? 0 : hydrator_.seconds_left();
+  status.hydration.eta_known = left.has_value();
+  status.hydration.eta_s = left.value_or(0);
   status.errors = errors_;
   status.errors.origin_read += hydrator_.errors().origin_read;
   status.errors.destination += hydrator_.errors().destination;

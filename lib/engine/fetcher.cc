@@ -8,9 +8,9 @@
 namespace clonedev {
 namespace {
 
-Error not_in_time() {
-  return {make_error_code(Errc::busy), "the origin did not answer in time"};
-}
+constexpr std::uint64_t kPartOfCommand = std::uint64_t{1} << 20;
+
+Error not_in_time() { return {make_error_code(Errc::busy), "the origin did not answer in time"}; }
 
 }  // namespace
 
@@ -153,7 +153,7 @@ Task<Result<>> Fetcher::read(Extent extent, Extent blocks, std::span<const iovec
                              Purpose purpose, Scheduler::TimePoint give_up) {
   std::vector<Task<Result<>>> parts;
   while (!blocks.empty()) {
-    const Extent part = first_part({blocks.offset, std::min(kLargest, blocks.length)});
+    const Extent part = first_part({blocks.offset, std::min(kPartOfCommand, blocks.length)});
     const Extent wanted = intersect(part, extent);
     std::vector<iovec> target = iov_slice(data, wanted.offset - extent.offset, wanted.length);
     parts.push_back(read_part(part, wanted, std::move(target), purpose, give_up));

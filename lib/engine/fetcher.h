@@ -59,7 +59,7 @@ class Fetcher {
     List::iterator where_;
   };
   using Shared = std::shared_ptr<Fetched>;
-  static constexpr std::uint64_t kLargest = std::uint64_t{1} << 20;
+  static constexpr std::uint64_t kLargest = BufferPool::kLargest;
 
   // What may be worth keeping on the destination: the answer to a user's READ.
   using OnUserData = std::function<void(const Shared&)>;

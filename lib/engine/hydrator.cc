@@ -1,6 +1,7 @@
 #include "engine/hydrator.h"
 
 #include <algorithm>
+#include <bit>
 
 #include "core/log.h"
 
@@ -9,12 +10,18 @@ namespace {
 
 using std::chrono::milliseconds;
 
-constexpr std::uint64_t kExtentBytes = std::uint64_t{1} << 20;
-constexpr std::uint64_t kExtentsInFlight = 24;
-constexpr std::uint64_t kMostBytesInFlight = std::uint64_t{48} << 20;
+constexpr std::uint64_t kExtentBytes = std::uint64_t{1} << 20;    // In a threshold that was given.
+constexpr std::uint64_t kBatchesInFlight = 32;                    // Of a size that was given.
 constexpr std::uint64_t kHoleBytes = std::uint64_t{1} << 30;      // A state change only.
 constexpr std::uint64_t kZeroingBytes = std::uint64_t{16} << 20;  // Writers wait for it.
+constexpr std::uint64_t kZeroingBytesUnderLoad = std::uint64_t{1} << 20;
 constexpr std::uint64_t kAskBytes = std::uint64_t{1} << 30;
+constexpr std::uint64_t kNeighbourhood = std::uint64_t{4} << 20;
+// Of a client that sends one command after the other, between two of them.
+constexpr auto kBusyFor = milliseconds(50);
+constexpr std::uint64_t kLargestUnderLoad = std::uint64_t{256} << 10;
+constexpr std::uint64_t kHighestMinRate = std::uint64_t{16} << 20;
+constexpr std::uint64_t kPartsOfASecond = 8;  // An extent takes no larger one of its rate.
 // Much of it may be waiting for memory behind commands; the link itself gives up much sooner.
 constexpr auto kPatience = std::chrono::minutes(5);
 constexpr auto kLookForOrigin = milliseconds(1'000);
@@ -28,7 +35,7 @@ Scheduler::Duration longer(Scheduler::Duration pause) {
 }  // namespace
 
 Hydrator::Hydrator(Parts parts, std::function<void()> on_drained)
-    : parts_(parts), on_drained_(std::move(on_drained)) {}
+    : parts_(std::move(parts)), on_drained_(std::move(on_drained)), pace_(parts_.memory) {}
 
 void Hydrator::start() { spawn(run()); }
 
@@ -45,26 +52,41 @@ Task<> Hydrator::stop() {
 
 void Hydrator::tune(const Tuning& tuning) {
   tuning_ = tuning;
+  limit_.set_rate(tuning.rate_limit, parts_.scheduler.now());
   changed_.set();
 }
 
 void Hydrator::nudge() {
-  rate_.tick(parts_.scheduler.now());
+  copied_.tick(parts_.scheduler.now());
+  zeroed_.tick(parts_.scheduler.now());
   changed_.set();
+}
+
+void Hydrator::missed(Extent extent) {
+  misses_.add(map().geometry().touched(extent), kNeighbourhood / kBlockSize);
 }
 
 std::uint64_t Hydrator::extent_blocks() const {
   const std::uint64_t region = map().geometry().region_size();
-  const std::uint64_t wanted = tuning_.batch_size ? tuning_.batch_size * region : kExtentBytes;
+  std::uint64_t wanted = tuning_.threshold ? kExtentBytes : pace_.extent();
+  if (tuning_.batch_size) wanted = tuning_.batch_size * region;
+  if (chosen_here() && tuning_.rate_limit) {
+    const std::uint64_t part = std::max(tuning_.rate_limit / kPartsOfASecond, kBlockSize);
+    wanted = std::min(wanted, std::max(std::bit_floor(part), HydrationPace::kSmallestExtent));
+  }
+  if (chosen_here() && parts_.scheduler.now() < busy_until_) {
+    wanted = std::min(wanted, kLargestUnderLoad);
+  }
   return std::clamp(wanted, kBlockSize, Fetcher::kLargest) / kBlockSize;
 }
 
 std::uint64_t Hydrator::most_blocks_in_flight() const {
   const std::uint64_t region = map().geometry().region_size();
-  const std::uint64_t wanted = tuning_.threshold ? tuning_.threshold * region / kBlockSize
-                                                 : kExtentsInFlight * extent_blocks();
+  std::uint64_t wanted = pace_.window() / kBlockSize;
+  if (tuning_.batch_size) wanted = std::min(wanted, kBatchesInFlight * extent_blocks());
+  if (tuning_.threshold) wanted = tuning_.threshold * region / kBlockSize;
   // More than the pool has for background work would only wait for memory.
-  return std::clamp(wanted, std::uint64_t{1}, kMostBytesInFlight / kBlockSize);
+  return std::clamp(wanted, std::uint64_t{1}, parts_.memory / kBlockSize);
 }
 
 std::uint32_t Hydrator::threshold() const {
@@ -83,37 +105,139 @@ std::uint64_t Hydrator::regions_in_flight() const {
   return Geometry::divide_up(blocks_in_flight_, map().geometry().blocks_per_region());
 }
 
+std::uint64_t Hydrator::bytes_per_second() const {
+  return copied_.bytes_per_second() + zeroed_.bytes_per_second();
+}
+
+std::uint64_t Hydrator::min_rate() const {
+  std::uint64_t rate = tuning_.min_rate;
+  if (rate == 0) {
+    const std::uint64_t goodput = pace_.goodput();
+    rate = goodput ? std::min(goodput / 10, kHighestMinRate) : kHighestMinRate;
+  }
+  return tuning_.rate_limit ? std::min(rate, tuning_.rate_limit) : rate;
+}
+
+std::optional<std::uint64_t> Hydrator::seconds_left() const {
+  const bool moves = tuning_.enabled && !halted_ && held_up_by_.empty();
+  const BlockCounts left = map().counts();
+  const std::uint64_t copy = left.origin - std::min(known_holes(), left.origin);
+  if (!moves || (copy > 0 && !parts_.origin->believed_alive())) return std::nullopt;
+  const std::uint64_t copy_rate = copied_.bytes_per_second();
+  const std::uint64_t zero_rate = zeroed_.bytes_per_second();
+  if ((copy > 0 && copy_rate == 0) || (copy == 0 && left.zero > 0 && zero_rate == 0)) {
+    return std::nullopt;
+  }
+  std::uint64_t seconds = copy > 0 ? Geometry::divide_up(copy * kBlockSize, copy_rate) : 0;
+  // How fast it zeroes is not known before it does; mostly that takes next to no time.
+  if (zero_rate > 0) seconds += Geometry::divide_up(left.zero * kBlockSize, zero_rate);
+  return seconds;
+}
+
+// Behind the cursor they are `zero` already.
+std::uint64_t Hydrator::known_holes() const {
+  const Geometry& geometry = map().geometry();
+  const std::uint64_t end = Geometry::divide_up(parts_.origin->size(), kBlockSize);
+  std::uint64_t holes = geometry.blocks() - std::min(geometry.blocks(), std::max(end, cursor_));
+  for (const OriginExtent& part : known_) {
+    const BlockRange covered = geometry.covered(part.extent);
+    const std::uint64_t first = std::max(covered.first, cursor_);
+    if (part.zero && covered.end() > first) holes += covered.end() - first;
+  }
+  return holes;
+}
+
 Task<> Hydrator::run() {
   const Gate::Holder holder = items_.enter();
   while (!stopping_) {
     changed_.reset();
-    // One copy is enough to find out whether the destination takes something again.
-    const std::uint64_t most = held_up_by_.empty() ? most_blocks_in_flight() : 1;
-    if (!tuning_.enabled || halted_ || blocks_in_flight_ >= most) {
+    if (!tuning_.enabled || halted_) {
+      pace_.held_back();
+      co_await changed_.wait();
+      continue;
+    }
+    if (!has_room()) {
       co_await changed_.wait();
       continue;
     }
     if (parts_.scheduler.now() < held_until_) {
+      pace_.held_back();
       co_await sit_out(held_until_);
       continue;
     }
     if (map().counts().origin > 0 && !parts_.origin->believed_alive()) {
+      pace_.held_back();
       const auto look_again = parts_.scheduler.now() + kLookForOrigin;
       const bool back = co_await parts_.origin->wait_until_connected(look_again);
       if (!back) co_await changed_.wait_until(look_again);  // A closed link answers at once.
       continue;
     }
+    if (turn() > parts_.scheduler.now()) {
+      co_await wait_for_turn();
+      continue;
+    }
     const Item item = co_await pick();
     if (stopping_) break;
     if (item.blocks.empty()) {
+      pace_.held_back();
       co_await end_of_pass();
       continue;
     }
-    cursor_ = item.blocks.end();
-    pass_worked_ = true;
-    spawn(do_item(item));
+    begin(item);
   }
 }
+
+void Hydrator::begin(const Item& item) {
+  if (!item.near) cursor_ = item.blocks.end();
+  pass_worked_ = true;
+  if (item.kind == Kind::copy) {
+    const std::uint64_t bytes = map().geometry().bytes(item.blocks).length;
+    const auto now = parts_.scheduler.now();
+    limit_.take(bytes, now);
+    if (now < busy_until_) under_load_limit_.take(bytes, now);
+  }
+  spawn(do_item(item));
+}
+
+// ---- how much, and when ----
+
+// One copy is enough to find out whether the destination takes something again.
+bool Hydrator::has_room() {
+  if (!held_up_by_.empty()) return blocks_in_flight_ == 0;
+  if (landing_ > 0 && landing_ >= pace_.most_landing()) {
+    pace_.held_back();
+    return false;
+  }
+  return blocks_in_flight_ < most_blocks_in_flight();
+}
+
+bool Hydrator::under_load() {
+  const auto now = parts_.scheduler.now();
+  if (parts_.busy()) busy_until_ = now + kBusyFor;
+  return now < busy_until_;
+}
+
+// When the next item may begin; in the past when nothing is against it.
+Scheduler::TimePoint Hydrator::turn() {
+  const auto now = parts_.scheduler.now();
+  const bool loaded = under_load();
+  if (map().counts().origin == 0) {
+    if (!loaded) return {};
+    return blocks_in_flight_ > 0 ? now + kBusyFor : zeroing_rests_until_;
+  }
+  under_load_limit_.set_rate(min_rate(), now);
+  const auto ready = loaded ? under_load_limit_.ready_at() : Scheduler::TimePoint{};
+  return std::max(ready, limit_.ready_at());
+}
+
+// The load may end meanwhile.
+Task<> Hydrator::wait_for_turn() {
+  pace_.held_back();
+  const auto look_again = std::min(turn(), parts_.scheduler.now() + kBusyFor);
+  co_await changed_.wait_until(look_again);
+}
+
+// ---- what ----
 
 // The next pass begins when every copy of this one has ended, so that no two ever meet.
 Task<> Hydrator::end_of_pass() {
@@ -144,43 +268,61 @@ Task<> Hydrator::sit_out(Scheduler::TimePoint until) {
   }
 }
 
+Hydrator::Item Hydrator::zeroing_item() {
+  BlockRange zero = map().find({cursor_, map().geometry().blocks() - cursor_}, BlockState::zero);
+  const std::uint64_t most = under_load() ? kZeroingBytesUnderLoad : kZeroingBytes;
+  zero.count = std::min(zero.count, most / kBlockSize);
+  return {zero, Kind::zeroing, false};
+}
+
 Task<Hydrator::Item> Hydrator::pick() {
+  if (map().counts().origin == 0) co_return zeroing_item();
   const Geometry& geometry = map().geometry();
-  const BlockRange rest{cursor_, geometry.blocks() - cursor_};
-  if (map().counts().origin == 0) {
-    BlockRange zero = map().find(rest, BlockState::zero);
-    zero.count = std::min(zero.count, kZeroingBytes / kBlockSize);
-    co_return Item{zero, Kind::zeroing};
-  }
-  BlockRange blocks = map().find(rest, BlockState::origin);
+  BlockRange blocks = misses_.take(map(), extent_blocks());
+  const bool near = !blocks.empty();
+  if (!near) blocks = map().find({cursor_, geometry.blocks() - cursor_}, BlockState::origin);
   if (blocks.empty()) co_return Item{};
-  const bool hole = co_await origin_says_hole(blocks);
-  // The threshold may have been lowered while the origin was asked.
-  const std::uint64_t room =
-      std::max(most_blocks_in_flight(), blocks_in_flight_ + 1) - blocks_in_flight_;
-  const std::uint64_t most = hole ? kHoleBytes / kBlockSize : std::min(extent_blocks(), room);
-  blocks.count = std::min(blocks.count, most);
+  Known beside;
+  Known& known = near ? beside : known_;
+  const std::uint64_t ask = near ? kNeighbourhood : kAskBytes;
+  const bool hole = co_await origin_says_hole(blocks, ask, known);
+  if (hole) {
+    blocks.count = std::min(blocks.count, kHoleBytes / kBlockSize);
+    co_return Item{blocks, Kind::hole, near};
+  }
+  // Copies end at multiples of their size, so that regions are finished.
+  const std::uint64_t size = extent_blocks();
+  blocks.count = std::min(blocks.count, size - blocks.first % size);
+  if (tuning_.threshold) {
+    // It may have been lowered while the origin was asked.
+    const std::uint64_t most = std::max(most_blocks_in_flight(), blocks_in_flight_ + 1);
+    blocks.count = std::min(blocks.count, most - blocks_in_flight_);
+  }
   // What a command is fetching is not fetched again.
-  if (!hole) blocks = geometry.touched(parts_.fetcher.first_part(geometry.bytes(blocks)));
-  co_return Item{blocks, hole ? Kind::hole : Kind::copy};
+  blocks = geometry.touched(parts_.fetcher.first_part(geometry.bytes(blocks)));
+  co_return Item{blocks, Kind::copy, near};
 }
 
 // Whether the blocks, cut to what is known alike, are a hole of the origin. Past its end all is.
-Task<bool> Hydrator::origin_says_hole(BlockRange& blocks) {
+// Where nothing is known of them, it is asked about so many bytes, and that is what is known then.
+Task<bool> Hydrator::origin_says_hole(BlockRange& blocks, std::uint64_t ask, Known& known) {
   const Geometry& geometry = map().geometry();
   const Extent wanted = geometry.bytes(blocks);
   const std::uint64_t end = parts_.origin->size();
   if (wanted.offset >= end) co_return true;
-  if (known_.empty() || wanted.offset < known_.front().extent.offset ||
-      wanted.offset >= known_.back().extent.end()) {
-    const Extent ask = intersect({wanted.offset, kAskBytes}, {0, end});
+  const auto tells = [&](const Known& of) {
+    return !of.empty() && wanted.offset >= of.front().extent.offset &&
+           wanted.offset < of.back().extent.end();
+  };
+  if (!tells(known_)) {
+    const Extent range = intersect({wanted.offset, ask}, {0, end});
     const auto give_up = parts_.scheduler.now() + kPatience;
-    auto answer = co_await parts_.origin->extents(ask, give_up);
-    known_.clear();
-    if (answer) known_ = std::move(*answer);
-    if (known_.empty()) known_.push_back({{wanted.offset, kExtentBytes}, false});
+    auto answer = co_await parts_.origin->extents(range, give_up);
+    known.clear();
+    if (answer) known = std::move(*answer);
+    if (known.empty()) known.push_back({{wanted.offset, kExtentBytes}, false});
   }
-  for (const OriginExtent& part : known_) {
+  for (const OriginExtent& part : tells(known_) ? known_ : known) {
     if (wanted.offset >= part.extent.end()) continue;
     // Only whole blocks are holes; a block that is one in part is data.
     const BlockRange covered = geometry.covered(part.extent);
@@ -207,8 +349,7 @@ Task<> Hydrator::do_item(Item item) {
       account(outcome);
       break;
     case Kind::zeroing:
-      outcome = co_await make_plain(item.blocks);
-      account(outcome);
+      outcome = co_await zero_in_turn(item.blocks);
       break;
   }
   if (!outcome) pass_failed_ = true;
@@ -222,7 +363,7 @@ bool Hydrator::takes_copies() const {
 
 void Hydrator::note(const Result<>& outcome, const Copier::Kept& kept) {
   if (kept.written) go_on();
-  rate_.add(kept.bytes);
+  copied_.add(kept.bytes);
   account(outcome);
 }
 
@@ -254,13 +395,15 @@ void Hydrator::go_on() {
 
 Task<Result<>> Hydrator::copy(BlockRange blocks) {
   const Extent extent = map().geometry().bytes(blocks);
-  const auto give_up = parts_.scheduler.now() + kPatience;
+  const bool own = !parts_.fetcher.shares(extent);
+  const auto began = parts_.scheduler.now();
+  const auto give_up = began + kPatience;
   auto fetched = co_await parts_.fetcher.get(extent, BufferPool::Use::background, give_up);
   if (fetched) {
+    if (own && chosen_here()) pace_.read_ended(began, parts_.scheduler.now(), extent.length);
     (*fetched)->kept = true;
     Copier::Kept kept;
-    const std::span<std::byte> data = (*fetched)->bytes(extent);
-    const auto outcome = co_await parts_.copier.keep(blocks, data, kept);
+    const auto outcome = co_await land(blocks, **fetched, kept);
     note(outcome, kept);
     co_return outcome;
   }
@@ -278,6 +421,17 @@ Task<Result<>> Hydrator::copy(BlockRange blocks) {
   co_return first ? second : first;
 }
 
+Task<Result<>> Hydrator::land(BlockRange blocks, const Fetcher::Fetched& fetched,
+                              Copier::Kept& kept) {
+  const std::span<std::byte> data = fetched.bytes(map().geometry().bytes(blocks));
+  const auto began = parts_.scheduler.now();
+  landing_ += data.size();
+  const auto outcome = co_await parts_.copier.keep(blocks, data, kept);
+  landing_ -= data.size();
+  if (kept.written) pace_.write_ended(began, parts_.scheduler.now(), kept.bytes);
+  co_return outcome;
+}
+
 Task<Result<>> Hydrator::mark_hole(BlockRange blocks) {
   const Extent extent = map().geometry().bytes(blocks);
   const InFlight::Entry claim = co_await parts_.in_flight.acquire(extent);
@@ -291,6 +445,15 @@ Task<Result<>> Hydrator::mark_hole(BlockRange blocks) {
     left = {run.blocks.end(), left.end() - run.blocks.end()};
   }
   co_return Result<>{};
+}
+
+Task<Result<>> Hydrator::zero_in_turn(BlockRange blocks) {
+  const auto began = parts_.scheduler.now();
+  const auto outcome = co_await make_plain(blocks);
+  account(outcome);
+  const auto now = parts_.scheduler.now();
+  zeroing_rests_until_ = now + (now - began);
+  co_return outcome;
 }
 
 // Under the claim: explicit zeroes where the state says zero, then the destination counts (I8).
@@ -308,7 +471,7 @@ Task<Result<>> Hydrator::make_plain(BlockRange blocks) {
     if (!zeroed) co_return zeroed;
     go_on();
     parts_.metadata.set(*room, run.blocks, BlockState::destination, Cause::copied);
-    rate_.add(geometry.bytes(run.blocks).length);
+    zeroed_.add(geometry.bytes(run.blocks).length);
   }
   co_return Result<>{};
 }

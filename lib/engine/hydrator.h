@@ -3,9 +3,15 @@
 //
 // A copy reads the origin first, holding nothing; then claims its range, looks at every block
 // again, writes only what is still the origin's, marks it and lets go (I6). Holes of the origin
-// are never read. Passes run over the disk in ascending order with many extents in flight; what
+// are never read. What follows the latest misses of users comes first; beside that, passes run over
+// the disk in ascending order. How much is in flight is measured (core/hydration_pace.h). What
 // failed is left to the next pass, after a pause that grows. A sector that the origin cannot read
-// is isolated by halving, so its neighbours are copied. While the destination takes nothing - it is
+// is isolated by halving, so its neighbours are copied.
+//
+// `rate_limit` bounds what is read from the origin, always; while users' commands are under way,
+// and for a moment after them, so does `min_rate`, so that they hardly notice, and the end comes
+// all the same. Zeroing then goes one piece at a time, with pauses as long as a piece took.
+// While the destination takes nothing - it is
 // full, or broken - nothing is read for it either: hydration is *held up*, and tries again with one
 // extent at a time after pauses that grow.
 //
@@ -13,9 +19,13 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "core/hydration_pace.h"
+#include "core/recent_misses.h"
+#include "core/token_bucket.h"
 #include "engine/copier.h"
 #include "engine/fetcher.h"
 #include "engine/rate_meter.h"
@@ -35,12 +45,16 @@ class Hydrator {
     Fetcher& fetcher;
     Copier& copier;
     OriginLink* origin;
+    std::uint64_t memory;        // Bytes that may be in flight.
+    std::function<bool()> busy;  // Users' commands are under way.
   };
   // dm-clone's knobs, in regions; 0 = chosen here.
   struct Tuning {
     bool enabled = true;
     std::uint32_t threshold = 0;
     std::uint32_t batch_size = 0;
+    std::uint64_t rate_limit = 0;  // Bytes a second; 0: none.
+    std::uint64_t min_rate = 0;    // Bytes a second; 0: chosen here.
     bool deallocate = true;  // `zero` becomes holes where the destination can; off: it stays thick.
   };
   struct Errors {
@@ -63,6 +77,8 @@ class Hydrator {
   bool takes_copies() const;
   // The end of a copy, its own or another's.
   void note(const Result<>& outcome, const Copier::Kept& kept);
+  // A user has read what only the origin has.
+  void missed(Extent extent);
   // Look again: states or knobs changed. Called at least once a second.
   void nudge();
 
@@ -70,7 +86,11 @@ class Hydrator {
   std::uint32_t threshold() const;
   std::uint32_t batch_size() const;
   std::uint64_t regions_in_flight() const;
-  std::uint64_t bytes_per_second() const { return rate_.bytes_per_second(); }
+  std::uint64_t bytes_per_second() const;
+  // Of all that has to be copied or zeroed; nothing: it is paused, or nobody can say.
+  std::optional<std::uint64_t> seconds_left() const;
+  // Effective, in bytes a second.
+  std::uint64_t min_rate() const;
   const Errors& errors() const { return errors_; }
   // Why the destination takes no copies at the moment; empty: it does.
   const std::string& held_up_by() const { return held_up_by_; }
@@ -80,15 +100,28 @@ class Hydrator {
   struct Item {
     BlockRange blocks;
     Kind kind = Kind::copy;
+    bool near = false;  // Behind a miss, not where the pass is.
   };
+
+  // What the origin said of a part of it.
+  using Known = std::vector<OriginExtent>;
 
   Task<> run();
   Task<> end_of_pass();
   Task<> sit_out(Scheduler::TimePoint until);
+  Task<> wait_for_turn();
+  bool has_room();
+  Scheduler::TimePoint turn();
+  bool under_load();
+  bool chosen_here() const { return tuning_.threshold == 0 && tuning_.batch_size == 0; }
   Task<Item> pick();
-  Task<bool> origin_says_hole(BlockRange& blocks);
+  Item zeroing_item();
+  Task<bool> origin_says_hole(BlockRange& blocks, std::uint64_t ask, Known& known);
+  void begin(const Item& item);
   Task<> do_item(Item item);
   Task<Result<>> copy(BlockRange blocks);
+  Task<Result<>> land(BlockRange blocks, const Fetcher::Fetched& fetched, Copier::Kept& kept);
+  Task<Result<>> zero_in_turn(BlockRange blocks);
   Task<Result<>> mark_hole(BlockRange blocks);
   Task<Result<>> make_plain(BlockRange blocks);
   void account(const Result<>& outcome);
@@ -96,6 +129,7 @@ class Hydrator {
   void go_on();
   std::uint64_t extent_blocks() const;
   std::uint64_t most_blocks_in_flight() const;
+  std::uint64_t known_holes() const;
   const StateMap& map() const { return parts_.metadata.map(); }
 
   Parts parts_;
@@ -113,8 +147,16 @@ class Hydrator {
   std::string held_up_by_;
   Scheduler::Duration hold_{};
   Scheduler::TimePoint held_until_{};
-  std::vector<OriginExtent> known_;  // What the origin said of the part around the cursor.
-  RateMeter rate_;
+  Known known_;  // Around the cursor.
+  RecentMisses misses_;
+  HydrationPace pace_;
+  std::uint64_t landing_ = 0;  // Bytes that wait for the destination.
+  TokenBucket limit_;
+  TokenBucket under_load_limit_;
+  Scheduler::TimePoint busy_until_{};
+  Scheduler::TimePoint zeroing_rests_until_{};
+  RateMeter copied_;
+  RateMeter zeroed_;
   Errors errors_;
 };
 

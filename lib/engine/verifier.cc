@@ -12,6 +12,7 @@ namespace {
 using std::chrono::seconds;
 
 constexpr std::size_t kExtentsAtATime = 4;
+constexpr std::uint64_t kExtent = std::uint64_t{1} << 20;
 constexpr auto kOriginPatience = seconds(30);
 constexpr auto kLookForOriginAgain = seconds(1);
 constexpr auto kLongestRest = std::chrono::milliseconds(100);
@@ -79,7 +80,7 @@ Task<> Verifier::run() {
 BlockRange Verifier::next_extent() const {
   const std::uint64_t end = parts_.map.geometry().blocks();
   BlockRange copied = parts_.map.find({cursor_, end - cursor_}, BlockState::copied);
-  copied.count = std::min(copied.count, Fetcher::kLargest / kBlockSize);
+  copied.count = std::min(copied.count, kExtent / kBlockSize);
   return copied;
 }
 

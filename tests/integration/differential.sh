@@ -21,7 +21,7 @@ begun=$(now)
 
 # compare NAME SECTORS REGION_SECTORS PASSDOWN
 compare() {
-  local name=$1 sectors=$2 region=$3 passdown=$4 features="1 no_hydration" keys="hydration=off" life mode=("" --strict --drain)
+  local name=$1 sectors=$2 region=$3 passdown=$4 features="1 no_hydration" keys="hydration=off;copy_on_read=off" life mode=("" --strict --drain)
   [ "$passdown" = on ] || { features="2 no_hydration no_discard_passdown" && keys+=";discard_passdown=off"; }
   keys+=";hydration_threshold=1;hydration_batch_size=1"
   head -c $((sectors * 512)) /dev/urandom >"$dir/$name.origin"

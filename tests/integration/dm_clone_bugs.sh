@@ -23,7 +23,7 @@ begun=$(now)
 # both NAME DM_FEATURES OUR_KEYS: the two clones, over an origin full of O.
 both() {
   dmsetup create slow --table "0 $sectors linear $origin 0"
-  both_open "$1" $sectors $region "$2" "hydration=off;init=overwrite;$3"
+  both_open "$1" $sectors $region "$2" "hydration=off;copy_on_read=off;init=overwrite;$3"
 }
 both_gone() { # NAME
   both_close "$1"

@@ -84,7 +84,7 @@ too_small_metadata_dev_fails() {
 
 opening_with_different_region_size_fails() {
   local config
-  config="origin=$dir/large;$(place region);hydration=off"
+  config="origin=$dir/large;$(place region);hydration=off;copy_on_read=off"
   succeeds region $((512 * mib)) "$config;region_size=64k"
   fails region $((512 * mib)) "$config;region_size=4k" "region.?size"
   fails region $((512 * mib)) "$config;region_size=128k" "region.?size"
@@ -94,7 +94,7 @@ opening_with_different_region_size_fails() {
 
 opening_with_different_target_size_fails() {
   local config
-  config="origin=$dir/large;$(place target);hydration=off"
+  config="origin=$dir/large;$(place target);hydration=off;copy_on_read=off"
   truncate -s 1G $dir/target.img
   succeeds target $((512 * mib)) "$config"
   fails target $((512 * mib - 512)) "$config" size
@@ -109,7 +109,7 @@ data_devices_smaller_than_target_fails() {
   device=$(losetup --find --show $dir/short.dev)
   fails short $((64 * mib)) "origin=$dir/origin;dest=$device;meta=$dir/short.meta" "destination|dest"
   # A source that is shorter is no mistake here: past its end the disk reads as zeroes.
-  lun_create_fast short $((64 * mib)) "origin=$device;$(place short);hydration=off"
+  lun_create_fast short $((64 * mib)) "origin=$device;$(place short);hydration=off;copy_on_read=off"
   cmp <(dd if="$LUN_DEV" bs=64k iflag=direct status=none) <(cat "$device" && head -c 512 /dev/zero)
   lun_delete_fast short
   losetup -d "$device"
@@ -143,7 +143,7 @@ commit_checks() { # NAME REGION COMMAND...: of a region that is not hydrated, th
   ! committed "$1" write_and_flush "$2" || fail "$*: a commit although nothing has changed"
 }
 with_commit_lun() { # COMMAND...
-  lun_create_fast commit $((64 * mib)) "origin=$dir/origin;$(place commit);hydration=off;region_size=64k"
+  lun_create_fast commit $((64 * mib)) "origin=$dir/origin;$(place commit);hydration=off;copy_on_read=off;region_size=64k"
   "$@"
   lun_delete_fast commit
   forget commit
@@ -174,7 +174,7 @@ pattern_stomp_test() {
   local origin
   cp $dir/origin $dir/stomp.model
   origin=$(sha256sum <$dir/origin)
-  lun_create_fast stomp $((64 * mib)) "origin=$dir/origin;$(place stomp);hydration=off"
+  lun_create_fast stomp $((64 * mib)) "origin=$dir/origin;$(place stomp);hydration=off;copy_on_read=off"
   same "$LUN_DEV" $dir/stomp.model "a new clone"
   stamp 1
   same "$LUN_DEV" $dir/stomp.model "stamped"
@@ -200,7 +200,7 @@ filesystem_test() {
   head -c 48M /dev/urandom >/mnt/fs/testfile
   want=$(sum_of_files)
   umount /mnt/fs
-  lun_create_fast fs $((320 * mib)) "origin=$dir/fs.origin;$(place fs);hydration=off"
+  lun_create_fast fs $((320 * mib)) "origin=$dir/fs.origin;$(place fs);hydration=off;copy_on_read=off"
   mount "$LUN_DEV" /mnt/fs
   files_are_the_same "through the clone"
   fstrim /mnt/fs

@@ -37,7 +37,7 @@ runner_start
 iscsi_prepare
 {
   lines_target fab
-  lines_create fab 64M "origin=nbd%3A//127.0.0.1/;dest=$dir/dest;meta=$dir/meta;hydration=off"
+  lines_create fab 64M "origin=nbd%3A//127.0.0.1/;dest=$dir/dest;meta=$dir/meta;hydration=off;copy_on_read=off"
   lines_loopback fab
   lines_iscsi fab
 } | targetcli_run "$LAB_LOG/create-fab.log"

@@ -13,7 +13,7 @@ lab_disk /dev/ubda $dir ext4
 head -c ${megabytes}M /dev/urandom >$dir/origin
 nbd_start $dir/origin 10809
 runner_start
-lun_create_fast seen $((megabytes * mib)) "origin=nbd%3A//127.0.0.1/;dest=$dir/dest;meta=$dir/meta;hydration=off"
+lun_create_fast seen $((megabytes * mib)) "origin=nbd%3A//127.0.0.1/;dest=$dir/dest;meta=$dir/meta;hydration=off;copy_on_read=off"
 dev=$LUN_DEV
 queue=/sys/block/${dev#/dev/}/queue
 

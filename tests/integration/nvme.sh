@@ -61,7 +61,7 @@ lab_disk /dev/vda $dir ext4
 head -c 64M /dev/urandom >$dir/origin
 nbd_start $dir/origin 10809 1
 runner_start
-lun_create_fast nvm $((64 * mib)) "origin=nbd%3A//127.0.0.1/;dest=/dev/vdb;meta=$dir/meta;hydration=off"
+lun_create_fast nvm $((64 * mib)) "origin=nbd%3A//127.0.0.1/;dest=/dev/vdb;meta=$dir/meta;hydration=off;copy_on_read=off"
 nvme_show nvm "$LUN_DEV"
 nvme_login nvm
 [ "$(blockdev --getsize64 "$NVME_DEV")" = $((64 * mib)) ] || fail "$NVME_DEV is not 64 MiB"
@@ -98,7 +98,7 @@ lun_delete_fast nvm
 
 # Here since User-Mode Linux has no btrfs.
 truncate -s 256M $dir/empty
-lun_create_fast tree $((256 * mib)) "origin=$dir/empty;dest=$dir/tree.img;meta=$dir/tree.meta;hydration=off"
+lun_create_fast tree $((256 * mib)) "origin=$dir/empty;dest=$dir/tree.img;meta=$dir/tree.meta;hydration=off;copy_on_read=off"
 modprobe btrfs
 mkfs.btrfs -q "$LUN_DEV" >"$LAB_LOG/btrfs.log" 2>&1
 mount "$LUN_DEV" /mnt/files

@@ -72,7 +72,7 @@ take_over() {
   "$CLONECTL" check "$dir/$name.meta" --origin "$origin" --dest "$dest" >"$LAB_LOG/$name.check"
 
   lun_create "$name" $((sectors * 512)) \
-    "origin=$origin;dest=$dest;meta=$dir/$name.meta;region_size=$((region * 512));hydration=off"
+    "origin=$origin;dest=$dest;meta=$dir/$name.meta;region_size=$((region * 512));hydration=off;copy_on_read=off"
   [ "$(clone_status "$name" .regions.hydrated)" = "$hydrated" ] ||
     fail "dm-clone had $hydrated regions, we have $(clone_status "$name" .regions.hydrated)"
   [ "$(sum_of "$LUN_DEV" "$sectors")" = "$before" ] || fail "$name: other bytes than dm-clone's"

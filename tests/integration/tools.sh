@@ -48,7 +48,7 @@ cp $dir/origin $dir/model
 head -c 64k /dev/urandom >/run/data
 nbd_start $dir/origin 10809 0 60M # So slow that it can be stopped half way.
 runner_start
-lun_create tools ${size}M "origin=nbd%3A//127.0.0.1/;dest=$dir/dest;meta=$dir/meta;hydration=off"
+lun_create tools ${size}M "origin=nbd%3A//127.0.0.1/;dest=$dir/dest;meta=$dir/meta;hydration=off;copy_on_read=off"
 for at in 5 70 140; do
   dd if=/run/data of="$LUN_DEV" bs=64k seek=$((at * 16)) oflag=direct conv=fsync status=none
   dd if=/run/data of=$dir/model bs=64k seek=$((at * 16)) conv=notrunc status=none

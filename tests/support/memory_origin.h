@@ -30,9 +30,9 @@ class MemoryOrigin final : public Origin {
     std::uint64_t epoch = 0;  // Raised: every connection is lost, new ones can be made.
     bool hang = false;        // Reads wait until it is false (and released is woken).
     Event released;
-    std::set<std::uint64_t> bad_blocks;  // Reads touching one fail with origin_read.
+    std::set<std::uint64_t> bad_blocks;   // Reads touching one fail with origin_read.
     std::set<std::uint64_t> bad_sectors;  // The same, 512 bytes large.
-    std::vector<OriginExtent> extents;   // Empty: all data.
+    std::vector<OriginExtent> extents;    // Empty: all data.
     std::uint64_t opens = 0;
     std::uint64_t reads = 0;
     std::uint64_t reads_under_way = 0;

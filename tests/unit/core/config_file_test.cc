@@ -90,6 +90,13 @@ TEST_F(ConfigFile, gives_way_to_live_keys_of_the_string) {
   EXPECT_EQ(options->origin_timeout_ms, 3000U);
 }
 
+TEST_F(ConfigFile, is_judged_together_with_the_string) {
+  write("vm1", "origin=/a\ndest=/b\nmin_rate=2m\n");
+  EXPECT_TRUE(load("clone/conf=vm1"));
+  expect_refused("clone/conf=vm1;rate_limit=1m", Errc::bad_config, "min_rate");
+  EXPECT_TRUE(load("clone/conf=vm1;rate_limit=1m;min_rate=auto"));
+}
+
 TEST_F(ConfigFile, is_not_looked_for_when_the_string_carries_everything) {
   EXPECT_TRUE(load("clone/origin=/a;dest=/b"));
 }

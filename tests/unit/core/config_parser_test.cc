@@ -53,6 +53,9 @@ TEST(ConfigParser, fills_in_the_defaults) {
   EXPECT_TRUE(options->hydration);
   EXPECT_EQ(options->hydration_threshold, 0U);
   EXPECT_EQ(options->hydration_batch_size, 0U);
+  EXPECT_EQ(options->rate_limit, 0U);
+  EXPECT_EQ(options->min_rate, 0U);
+  EXPECT_TRUE(options->copy_on_read);
   EXPECT_TRUE(options->discard_passdown);
   EXPECT_EQ(options->origin_timeout_ms, 20'000U);
   EXPECT_EQ(options->on_origin_loss, OriginLoss::busy);
@@ -63,6 +66,7 @@ TEST(ConfigParser, reads_every_key) {
   const auto options = parse_config(kBase +
                                     ";meta=/m;region_size=64K;write_cache=off;ro=on;init=overwrite;"
                                     "hydration=off;hydration_threshold=7;hydration_batch_size=9;"
+                                    "rate_limit=20m;min_rate=64K;copy_on_read=off;"
                                     "discard_passdown=off;origin_timeout=1500ms;"
                                     "on_origin_loss=error");
   ASSERT_TRUE(options);
@@ -74,6 +78,9 @@ TEST(ConfigParser, reads_every_key) {
   EXPECT_FALSE(options->hydration);
   EXPECT_EQ(options->hydration_threshold, 7U);
   EXPECT_EQ(options->hydration_batch_size, 9U);
+  EXPECT_EQ(options->rate_limit, 20U << 20);
+  EXPECT_EQ(options->min_rate, 64U << 10);
+  EXPECT_FALSE(options->copy_on_read);
   EXPECT_FALSE(options->discard_passdown);
   EXPECT_EQ(options->origin_timeout_ms, 1500U);
   EXPECT_EQ(options->on_origin_loss, OriginLoss::error);
@@ -151,8 +158,8 @@ TEST(ConfigParser, refuses_in_one_sentence_that_names_the_key) {
       {kBase + ";hydration_treshold=4", {"hydration_treshold", "mean hydration_threshold?"}},
       {kBase + ";nohydration", {"nohydration", "mean no_hydration?"}},
       {kBase + ";Hydration=on", {"Hydration", "mean hydration?"}},
-      {kBase + ";rate_limit=1m", {"rate_limit", "unknown key", "tcmu-clone(7)"}},
-      {kBase + ";copy_on_read=on", {"copy_on_read", "unknown key"}},
+      {kBase + ";speed_limit=1m", {"speed_limit", "unknown key", "tcmu-clone(7)"}},
+      {kBase + ";prefetch=on", {"prefetch", "unknown key"}},
       {kBase + ";rw=on", {"rw", "unknown key"}},
       {kBase + ";alternate=/x;alternate=/y", {"alternate", "twice"}},
       {kBase + ";alternate=x", {"alternate", "absolute path"}},
@@ -172,6 +179,12 @@ TEST(ConfigParser, refuses_in_one_sentence_that_names_the_key) {
       {kBase + ";hydration_threshold=-1", {"hydration_threshold"}},
       {kBase + ";hydration_batch_size=4294967296", {"hydration_batch_size", "4294967295"}},
       {kBase + ";hydration_batch_size=4k", {"hydration_batch_size"}},
+      {kBase + ";rate_limit=auto", {"rate_limit", "\"auto\"", "none"}},
+      {kBase + ";rate_limit=0", {"rate_limit", "4k", "hydration=off"}},
+      {kBase + ";min_rate=4095", {"min_rate", "auto", "4k"}},
+      {kBase + ";copy_on_read=maybe", {"copy_on_read", "on nor off"}},
+      {kBase + ";min_rate=2m;rate_limit=1m", {"min_rate", "2097152", "rate_limit=1048576"}},
+      {"clone/conf=vm1;rate_limit=1m;min_rate=2m", {"min_rate", "rate_limit"}},
       {kBase + ";region_size=5k", {"region_size", "\"5k\"", "power of two"}},
       {kBase + ";region_size=2k", {"region_size", "power of two"}},
       {kBase + ";region_size=2g", {"region_size", "power of two"}},
@@ -289,6 +302,14 @@ TEST(ConfigParser, takes_live_keys_beside_conf) {
   EXPECT_EQ(options->origin_timeout_ms, 5000U);
 }
 
+TEST(ConfigParser, the_words_for_no_rate_are_the_defaults) {
+  const auto options = parse_config(kBase + ";rate_limit=none;min_rate=auto");
+  ASSERT_TRUE(options);
+  EXPECT_EQ(options->rate_limit, 0U);
+  EXPECT_EQ(options->min_rate, 0U);
+  EXPECT_TRUE(parse_config(kBase + ";rate_limit=1m;min_rate=1m"));
+}
+
 TEST(ConfigParser, tells_static_keys_from_live_ones) {
   const auto base = parse_config(kBase);
   ASSERT_TRUE(base);
@@ -342,9 +363,9 @@ std::set<std::string> words_of_help() {
 
 std::string example_of(const std::string& word) {
   static const std::vector<std::pair<std::string, std::string>> kExamples = {
-      {"SPEC", "/a"}, {"PATH", "/p"},          {"NAME", "vm1"},  {"SIZE", "8k"},
-      {"TIME", "2s"}, {"on|off", "off"},       {"N|auto", "12"}, {"overwrite", "overwrite"},
-      {"TOKEN", "t"}, {"busy|error", "error"},
+      {"SPEC", "/a"}, {"PATH", "/p"},          {"NAME", "vm1"},     {"SIZE", "8k"},
+      {"TIME", "2s"}, {"on|off", "off"},       {"N|auto", "12"},    {"overwrite", "overwrite"},
+      {"TOKEN", "t"}, {"busy|error", "error"}, {"SIZE|none", "1g"}, {"SIZE|auto", "4k"},
   };
   const auto equals = word.find('=');
   if (equals == std::string::npos) {
@@ -361,7 +382,7 @@ std::string example_of(const std::string& word) {
 
 TEST(ConfigHelp, names_only_keys_that_are_accepted) {
   const auto words = words_of_help();
-  EXPECT_EQ(words.size(), 19U);
+  EXPECT_EQ(words.size(), 22U);
   for (const std::string& word : words) {
     const std::string setting = example_of(word);
     std::string config = kBase + ";" + setting;

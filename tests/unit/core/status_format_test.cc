@@ -70,6 +70,7 @@ TEST(StatusJson, holds_every_field_of_schema_1) {
   s.hydration.eta_known = true;
   s.hydration.eta_s = 77;
   s.hydration.rate_bytes_per_s = 1234;
+  s.hydration.min_rate = 777;
   s.origin.last_error = "timed out";
   s.origin.using_spec = "nbd://server";
   s.origin.bytes_read = 99;
@@ -94,6 +95,9 @@ TEST(StatusJson, holds_every_field_of_schema_1) {
         {"eta_s", 77},
         {"threshold", 1},
         {"batch", 1},
+        {"rate_limit", nullptr},
+        {"min_rate", 777},
+        {"copy_on_read", true},
         {"held_up_by", nullptr}}},
       {"origin",
        {{"state", "connected"},
