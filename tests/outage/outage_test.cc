@@ -15,7 +15,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr auto kPatience = std::chrono::seconds(60);  // Of the test: longer means never.
+constexpr auto kLongerMeansNever = std::chrono::seconds(60);  // Of the test: longer means never.
 // In an outage of some seconds: attempts begin 50 ms apart and grow apart, each may make a few.
 constexpr unsigned kMostConnections = 100;
 
@@ -64,7 +64,7 @@ class OutageTest : public OutageBed, public testing::WithParamInterface<OutageCe
     say(OriginLoss::error);
     std::error_code code;
     const std::uint64_t block = absent();
-    for (const auto until = Clock::now() + kPatience; Clock::now() < until;) {
+    for (const auto until = Clock::now() + kLongerMeansNever; Clock::now() < until;) {
       const auto outcome = read(block, of_origin(block));
       code = outcome ? std::error_code() : outcome.error().code;
       if (code != Errc::busy) break;

@@ -63,13 +63,14 @@ TEST(ConfigParser, fills_in_the_defaults) {
 }
 
 TEST(ConfigParser, reads_every_key) {
-  const auto options = parse_config(kBase +
-                                    ";meta=/m;region_size=64K;write_cache=off;ro=on;init=overwrite;"
-                                    "hydration=off;hydration_threshold=7;hydration_batch_size=9;"
-                                    "rate_limit=20m;min_rate=64K;copy_on_read=off;"
-                                    "discard_passdown=off;origin_timeout=1500ms;"
-                                    "on_origin_loss=error");
-  ASSERT_TRUE(options);
+  // More than one config string has room for: a conf file.
+  const auto options = parse_conf_text(
+      "origin=/a\ndest=/b\nmeta=/m\nregion_size=64K\nwrite_cache=off\nro=on\ninit=overwrite\n"
+      "hydration=off\nhydration_threshold=7\nhydration_batch_size=9\nrate_limit=20m\n"
+      "min_rate=64K\ncopy_on_read=off\ndiscard_passdown=off\norigin_timeout=1500ms\n"
+      "on_origin_loss=error\n",
+      "f", "clone/conf=f");
+  ASSERT_TRUE(options) << options.error().message();
   EXPECT_EQ(options->meta, "/m");
   EXPECT_EQ(options->region_size, 65536U);
   EXPECT_FALSE(options->write_cache);

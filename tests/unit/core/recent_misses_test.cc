@@ -5,12 +5,12 @@
 namespace clonedev {
 namespace {
 
-constexpr std::uint64_t kBlocks = 4096;
+constexpr std::uint64_t kDiskBlocks = 4096;
 
 class RecentMissesTest : public testing::Test {
  protected:
   HeapStatePages pages_{1};
-  StateMap map_{Geometry(kBlocks * kBlockSize, kBlockSize), pages_};
+  StateMap map_{Geometry(kDiskBlocks * kBlockSize, kBlockSize), pages_};
   RecentMisses misses_;
 };
 
@@ -52,9 +52,9 @@ TEST_F(RecentMissesTest, few_places_are_remembered) {
 }
 
 TEST_F(RecentMissesTest, nothing_lies_behind_the_end_of_the_disk) {
-  misses_.add({kBlocks - 4, 2}, 64);
-  EXPECT_EQ(misses_.take(map_, 4096), (BlockRange{kBlocks - 2, 2}));
-  misses_.add({kBlocks - 1, 1}, 64);
+  misses_.add({kDiskBlocks - 4, 2}, 64);
+  EXPECT_EQ(misses_.take(map_, 4096), (BlockRange{kDiskBlocks - 2, 2}));
+  misses_.add({kDiskBlocks - 1, 1}, 64);
   EXPECT_TRUE(misses_.take(map_, 64).empty());
 }
 

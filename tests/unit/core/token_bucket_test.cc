@@ -2,13 +2,13 @@
 
 #include <gtest/gtest.h>
 
+#include "support/sizes.h"
+
 namespace clonedev {
 namespace {
 
 using std::chrono::milliseconds;
 using std::chrono::seconds;
-
-constexpr std::uint64_t kMiB = 1 << 20;
 
 class TokenBucketTest : public testing::Test {
  protected:

@@ -8,6 +8,7 @@
 #include <deque>
 
 #include "support/clone_rig.h"
+#include "support/sizes.h"
 
 namespace clonedev {
 namespace {
@@ -15,15 +16,13 @@ namespace {
 using std::chrono::milliseconds;
 using std::chrono::seconds;
 
-constexpr std::uint64_t k4K = 4096;
-constexpr std::uint64_t kBlocks = 256;
-constexpr std::uint64_t kMiB = std::uint64_t{1} << 20;
+constexpr std::uint64_t kKeptBlocks = 256;
 
 class CopyOnReadTest : public testing::Test {
  protected:
   static RigConfig config() {
     RigConfig config;
-    config.size = kBlocks * k4K;
+    config.size = kKeptBlocks * k4K;
     config.options.origin_timeout_ms = 2000;
     return config;
   }
@@ -155,10 +154,12 @@ TEST_F(CopyOnReadTest, a_power_cut_at_any_moment_leaves_the_origins_data) {
     rig_.sim.run_for(milliseconds(7));
     const auto cut = rig_.power_cut(step, step % 2);
     ASSERT_TRUE(cut->open());
-    EXPECT_EQ(*cut->read({0, kBlocks * k4K}), rig_.origin_bytes({0, kBlocks * k4K})) << step;
+    EXPECT_EQ(*cut->read({0, kKeptBlocks * k4K}), rig_.origin_bytes({0, kKeptBlocks * k4K}))
+        << step;
     const auto killed = rig_.kill();
     ASSERT_TRUE(killed->open());
-    EXPECT_EQ(*killed->read({0, kBlocks * k4K}), rig_.origin_bytes({0, kBlocks * k4K})) << step;
+    EXPECT_EQ(*killed->read({0, kKeptBlocks * k4K}), rig_.origin_bytes({0, kKeptBlocks * k4K}))
+        << step;
   }
   for (auto& read : reads) EXPECT_TRUE(rig_.sim.run(std::move(read)));
   EXPECT_GT(rig_.engine().status().blocks.copied, 100u);
@@ -225,11 +226,11 @@ TEST_F(CopyOnReadTest, close_waits_for_what_lands) {
 }
 
 TEST_F(CopyOnReadTest, reads_of_everything_make_the_clone_complete) {
-  ASSERT_TRUE(rig_.read({0, kBlocks * k4K}));
+  ASSERT_TRUE(rig_.read({0, kKeptBlocks * k4K}));
   rig_.sim.run_for(seconds(3));
   EXPECT_TRUE(rig_.engine().complete());
-  EXPECT_EQ(rig_.destination_disk->present().bytes({0, kBlocks * k4K}),
-            rig_.origin_bytes({0, kBlocks * k4K}));
+  EXPECT_EQ(rig_.destination_disk->present().bytes({0, kKeptBlocks * k4K}),
+            rig_.origin_bytes({0, kKeptBlocks * k4K}));
 }
 
 }  // namespace

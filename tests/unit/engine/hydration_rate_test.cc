@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "support/clone_rig.h"
+#include "support/sizes.h"
 
 namespace clonedev {
 namespace {
@@ -12,9 +13,6 @@ namespace {
 using std::chrono::milliseconds;
 using std::chrono::minutes;
 using std::chrono::seconds;
-
-constexpr std::uint64_t k4K = 4096;
-constexpr std::uint64_t kMiB = std::uint64_t{1} << 20;
 
 class HydrationRateTest : public testing::Test {
  protected:

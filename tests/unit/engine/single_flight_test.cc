@@ -5,6 +5,7 @@
 #include <deque>
 
 #include "support/clone_rig.h"
+#include "support/sizes.h"
 
 namespace clonedev {
 namespace {
@@ -12,7 +13,6 @@ namespace {
 using std::chrono::milliseconds;
 using std::chrono::seconds;
 
-constexpr std::uint64_t k4K = 4096;
 constexpr std::uint64_t k64K = 64 << 10;
 
 class SingleFlightTest : public testing::Test {

@@ -94,8 +94,8 @@ clonedev::Status example_status(const std::string& name) {
   s.region_bytes = 65536;
   s.blocks = {13107200, 1048576, 12058624};
   s.regions = {819200, 12, 1638400};
-  s.hydration = {true, 110100480, true, 490, 64, 16, ""};
-  s.origin = {"connected", "", 40ULL << 30};
+  s.hydration = {true, 110100480, true, 490, 64, 16, true, 0, 11010048, ""};
+  s.origin = {"connected", "", "", 40ULL << 30};
   s.errors = {0, 0, 0, 3};
   s.metadata = {6, 1024, 12};
   s.destination_direct = true;
