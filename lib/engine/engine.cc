@@ -588,7 +588,7 @@ Task<Result<>> Engine::load_present(Extent aligned, std::span<std::byte> content
 
 // BUSY asks for patience, which helps while the origin may come back.
 bool Engine::gives_up_a_lost_origin() const {
-  return on_origin_loss_ == OriginLoss::error && parts_.origin && !parts_.origin->believed_alive();
+  return on_origin_loss_ == OriginLoss::error && parts_.origin && parts_.origin->known_lost();
 }
 
 Result<> Engine::counted(Result<> outcome) {

@@ -217,6 +217,7 @@ void OriginLink::attempt_failed(const Error& error) {
 }
 
 void OriginLink::all_failed() {
+  away_ = true;
   verdict_ = std::exchange(failed_, {});
   if (!down_since_) down_since_ = now();
   news_.wake_all();
@@ -237,6 +238,7 @@ Task<Result<>> OriginLink::read(std::uint64_t offset, std::span<std::byte> buffe
     if (!origin) co_return fail(origin.error());
     const auto done = co_await (*origin)->read(offset, buffer);
     if (done) {
+      away_ = false;
       bytes_read_ += buffer.size();
       pause_ = pace_.first_pause;
       co_return Result<>();
@@ -282,7 +284,10 @@ Task<Result<std::shared_ptr<Origin>>> OriginLink::connected_origin(TimePoint giv
     const TimePoint known = std::max(began, known_down_at());
     const TimePoint end =
         known == TimePoint::max() ? give_up : std::min(give_up, known + pace_.patience_when_down);
-    if (now() >= end) co_return fail(busy());
+    if (now() >= end) {
+      away_ = away_ || !believed_alive();
+      co_return fail(busy());
+    }
     co_await news_.wait_until(end);
   }
   if (closing_) co_return fail(Errc::closed, fmt::format("origin {}: closed", name_));
@@ -303,6 +308,8 @@ TimePoint OriginLink::known_down_at() const {
 bool OriginLink::believed_alive() const {
   return !closing_ && (current_ != nullptr || now() < known_down_at());
 }
+
+bool OriginLink::known_lost() const { return away_ || !believed_alive(); }
 
 Origin::State OriginLink::state() const {
   if (closing_) return Origin::State::closed;

@@ -91,6 +91,9 @@ class OriginLink {
   Origin::State state() const;
   // Connected, or not yet known down: waiting may be worth the caller's whole deadline.
   bool believed_alive() const;
+  // It was known down, and nothing has been read since: a server that takes connections and drops
+  // each of them is lost too.
+  bool known_lost() const;
   // The name of the candidate that is read from; empty: none at the moment.
   std::string in_use() const { return current_ ? candidates_.current().candidate.name : ""; }
   // The latest error, also when it is over; empty: none.
@@ -137,6 +140,7 @@ class OriginLink {
   std::optional<Error> failed_;      // Of this round: the origin's error, else the latest.
   std::optional<Error> verdict_;     // Of the last round, when it failed.
   Scheduler::TimePoint apart_since_;
+  bool away_ = false;  // Known down, then no read yet.
   std::optional<Scheduler::TimePoint> down_since_;
   Scheduler::Duration pause_;
   std::minstd_rand jitter_{pace_.jitter_seed};
