@@ -49,7 +49,7 @@ truncate -s 128M $dir/origin
 mkfs.ext4 -q $dir/origin
 head -c 128M /dev/urandom >>$dir/origin
 cp $dir/origin $dir/model
-nbd_start $dir/origin 10809 5 $((250 / kills + 1))M # Hydration must go on until the last kill.
+nbd_start $dir/origin 10809 5 $((150 / kills + 1))M # Bits a second: hydration must go on until the last kill.
 runner_start
 # Little in flight: the programs' own reads must not queue up behind it for too long.
 lun_create kills 256M "origin=nbd%3A//127.0.0.1/;dest=$dir/dest;meta=$dir/meta;hydration_threshold=128;hydration_batch_size=32"
