@@ -15,6 +15,7 @@
 // Units: bytes. Thread: one scheduler. Ownership: outlives everything it has fetched.
 #pragma once
 
+#include <cassert>
 #include <functional>
 #include <map>
 #include <memory>
@@ -41,6 +42,7 @@ class Fetcher {
     std::span<std::byte> bytes() const { return buffer_.span(); }
     // `part` lies in the extent.
     std::span<std::byte> bytes(Extent part) const {
+      assert(part.offset >= extent.offset && part.end() <= extent.end());
       return bytes().subspan(part.offset - extent.offset, part.length);
     }
 

@@ -423,7 +423,10 @@ Task<Result<>> Hydrator::copy(BlockRange blocks) {
 
 Task<Result<>> Hydrator::land(BlockRange blocks, const Fetcher::Fetched& fetched,
                               Copier::Kept& kept) {
-  const std::span<std::byte> data = fetched.bytes(map().geometry().bytes(blocks));
+  // The disk may have grown since: what was read ends where it ended. Growing has seen to that
+  // block.
+  const Extent there = intersect(map().geometry().bytes(blocks), fetched.extent);
+  const std::span<std::byte> data = fetched.bytes(there);
   const auto began = parts_.scheduler.now();
   landing_ += data.size();
   const auto outcome = co_await parts_.copier.keep(blocks, data, kept);

@@ -358,6 +358,28 @@ TEST_F(GrowingTest, an_unmap_that_began_before_never_takes_what_is_written_behin
   EXPECT_EQ(*rig.read({old_end + 512, 512}), Bytes(512));
 }
 
+// What it has read ends where the disk ended, in the middle of a block that is longer now.
+TEST_F(GrowingTest, a_copy_that_was_read_before_keeps_to_the_old_end) {
+  RigConfig config = short_disk();
+  config.options.hydration_threshold = 256;
+  config.options.hydration_batch_size = 256;
+  CloneRig rig(config);
+  const std::uint64_t old_end = kMiB - 1536;
+  const Extent last{old_end / k4K * k4K, old_end % k4K};
+  rig.origin->hang = true;
+  rig.set_hydration(true);
+  rig.sim.run_until([&] { return rig.origin->reads_under_way == 1; });
+  const Bytes data = pattern(1, last.length);
+  ASSERT_TRUE(rig.write(last.offset, data)) << "so that growing does not need the origin";
+  ASSERT_TRUE(grow(rig, 2 * kMiB));
+  rig.origin->hang = false;
+  rig.origin->released.wake_all();
+  rig.hydrate_to_the_end();
+  EXPECT_EQ(*rig.read({0, last.offset}), rig.origin_bytes({0, last.offset}));
+  EXPECT_EQ(*rig.read(last), data);
+  EXPECT_EQ(*rig.read({old_end, k4K}), Bytes(k4K));
+}
+
 TEST_F(GrowingTest, a_verification_that_runs_meanwhile_finds_nothing_wrong) {
   CloneRig rig(short_disk());
   rig.origin->bad_blocks.insert(0);  // Or it would be complete.
