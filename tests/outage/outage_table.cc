@@ -89,4 +89,8 @@ std::string title_of(Ending ending) {
   return "unknown";
 }
 
+std::ostream& operator<<(std::ostream& out, const OutageCell& cell) {
+  return out << cell.kind << ": " << title_of(cell.trouble);
+}
+
 }  // namespace clonedev

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <ostream>
 #include <string>
 #include <vector>
 
@@ -27,5 +28,6 @@ const std::vector<OutageCell>& outage_table();
 
 std::string title_of(Trouble trouble);
 std::string title_of(Ending ending);
+std::ostream& operator<<(std::ostream& out, const OutageCell& cell);
 
 }  // namespace clonedev
