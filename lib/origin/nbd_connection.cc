@@ -91,8 +91,6 @@ Task<Result<>> NbdConnection::connect() {
     co_return fail(Error{dialled.error().code, lost_error().context});
   }
   spawn(pump());
-  co_await settled_.wait();
-  if (!usable()) co_return fail(lost_error());
   co_return Result<>();
 }
 
@@ -109,60 +107,31 @@ Task<Result<>> NbdConnection::dial() {
   auto handle = (*dial)->take();
   if (!handle) co_return fail(handle.error());
   handle_ = std::move(*handle);
-  co_return Result<>();
+  co_return become_ready();
 }
 
 Task<> NbdConnection::pump() {
   const auto inside = gate_.enter();
   while (!stopping()) {
-    // Looked at before any waiting: on a quick link libnbd does the whole handshake while it dials,
-    // and then nothing would ever wake us.
-    if (phase_ == Phase::connecting && nbd_aio_is_ready(handle_.get())) become_ready();
-    if (stopping()) break;
-    const short events = wanted_events();
+    const short events = nbd_wanted_events(handle_.get());
     if (events == 0) break;  // Dead or closed.
-    // Made anew each time: while connecting, libnbd goes from one address and socket to the next.
     Reactor::Watch watch(reactor_, nbd_aio_get_fd(handle_.get()));
     watch_ = &watch;
     const int happened = co_await watch.wait(events, Scheduler::TimePoint::max());
     watch_ = nullptr;
-    if (!stopping() && happened != 0) step(happened);
+    if (stopping() || happened == 0) continue;
+    if (nbd_step(handle_.get(), happened) == -1) note_failure(nbd_get_error());
   }
   tear_down();
 }
 
-short NbdConnection::wanted_events() const {
-  const unsigned direction = nbd_aio_get_direction(handle_.get());
-  int events = 0;
-  if (direction & LIBNBD_AIO_DIRECTION_READ) events |= POLLIN;
-  if (direction & LIBNBD_AIO_DIRECTION_WRITE) events |= POLLOUT;
-  return static_cast<short>(events);
-}
-
-void NbdConnection::step(int happened) {
-  nbd_handle* h = handle_.get();
-  const unsigned direction = nbd_aio_get_direction(h);
-  const bool readable = (happened & (POLLIN | POLLHUP | POLLERR)) != 0;
-  int result = 0;
-  // One call only: it may change what the other one would mean. An error on the socket is
-  // reported by whichever call libnbd waits for.
-  if ((direction & LIBNBD_AIO_DIRECTION_READ) && readable) {
-    result = nbd_aio_notify_read(h);
-  } else if (direction & LIBNBD_AIO_DIRECTION_WRITE) {
-    result = nbd_aio_notify_write(h);
-  }
-  if (result == -1) note_failure(nbd_get_error());
-}
-
-void NbdConnection::become_ready() {
-  if (auto learned = learn_export(); !learned) {
-    break_off(learned.error().context);
-    return;
-  }
+Result<> NbdConnection::become_ready() {
+  auto learned = learn_export();
+  if (!learned) return learned;
   keep_alive(nbd_aio_get_fd(handle_.get()));
   phase_ = Phase::ready;
   was_ready_ = true;
-  settled_.set();
+  return {};
 }
 
 Result<> NbdConnection::learn_export() {
@@ -227,7 +196,7 @@ Task<Result<std::vector<OriginExtent>>> NbdConnection::block_status(Extent range
 // libnbd has tried to send at once. When it could not, or died of it, the pump has to know.
 void NbdConnection::after_issue() {
   if (nbd_aio_is_dead(handle_.get())) note_failure(nbd_get_error());
-  if (wanted_events() != POLLIN) wake();
+  if (nbd_wanted_events(handle_.get()) != POLLIN) wake();
 }
 
 int NbdConnection::on_chunk(void* data, const void*, std::size_t count, std::uint64_t offset,
@@ -273,7 +242,8 @@ void NbdConnection::retire(std::int64_t cookie) {
 }
 
 Error NbdConnection::verdict(const Request& request, const char* what) {
-  if (!usable() || means_lost(request.error) || wanted_events() == 0) {
+  if (!usable() || means_lost(request.error) ||
+      nbd_wanted_events(handle_.get()) == 0) {
     if (request.error == ESHUTDOWN) break_off("the server is shutting down");
     return lost_error();
   }
@@ -345,7 +315,6 @@ void NbdConnection::tear_down() {
   for (Request* request : requests_) complete(*request, ENOTCONN);
   reactor_.disarm(*watchdog_);
   watchdog_->armed = false;
-  settled_.set();
 }
 
 void NbdConnection::stop() {

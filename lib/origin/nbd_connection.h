@@ -1,8 +1,8 @@
 // One connection to an NBD server, driven by libnbd's state machine on the reactor.
 //
-// Life: dialling (a thread resolves the name, see nbd_dial.h) -> handshake -> ready -> torn down.
+// Life: dialling (a thread, up to the end of the handshake, see nbd_dial.h) -> ready -> torn down.
 // One coroutine, the pump, polls the socket and is the only one that closes the handle. libnbd is
-// never called in a way that blocks the reactor, but for TLS credentials read from local files.
+// never called in a way that blocks the reactor.
 //
 // I14, buffers: libnbd writes into a request's buffer as long as its handle lives. So whatever
 // the reason - time-out, close(), broken connection - the handle is closed first and only then do
@@ -68,9 +68,7 @@ class NbdConnection {
   Task<Result<>> dial();
   Task<> pump();
   bool stopping() const { return closing_ || broken_; }
-  short wanted_events() const;
-  void step(int happened);
-  void become_ready();
+  Result<> become_ready();
   Result<> learn_export();
   void after_issue();
   void tear_down();
@@ -103,7 +101,6 @@ class NbdConnection {
   bool broken_ = false;
   std::string failure_;  // The first reason, for everybody who asks later.
 
-  Event settled_;                    // Ready, or never going to be.
   Reactor::Watch* watch_ = nullptr;  // Of whoever waits for a descriptor right now.
   std::list<Request*> requests_;
   std::unique_ptr<Watchdog> watchdog_;

@@ -1,5 +1,6 @@
 #include "origin/nbd_dial.h"
 
+#include <poll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -45,19 +46,46 @@ bool server_is_verified(const std::string& uri) {
 
 }  // namespace
 
+short nbd_wanted_events(nbd_handle* handle) {
+  const unsigned direction = nbd_aio_get_direction(handle);
+  int events = 0;
+  if (direction & LIBNBD_AIO_DIRECTION_READ) events |= POLLIN;
+  if (direction & LIBNBD_AIO_DIRECTION_WRITE) events |= POLLOUT;
+  return static_cast<short>(events);
+}
+
+int nbd_step(nbd_handle* handle, int happened) {
+  const unsigned direction = nbd_aio_get_direction(handle);
+  const bool readable = (happened & (POLLIN | POLLHUP | POLLERR)) != 0;
+  // One call only: it may change what the other one would mean. An error on the socket is
+  // reported by whichever call libnbd waits for.
+  if ((direction & LIBNBD_AIO_DIRECTION_READ) && readable) return nbd_aio_notify_read(handle);
+  if (direction & LIBNBD_AIO_DIRECTION_WRITE) return nbd_aio_notify_write(handle);
+  return 0;
+}
+
 struct NbdDial::Job {
-  explicit Job(std::string to) : uri(std::move(to)), bell(::eventfd(0, EFD_CLOEXEC)) {}
+  explicit Job(std::string to)
+      : uri(std::move(to)),
+        bell(::eventfd(0, EFD_CLOEXEC)),
+        abandoned(::eventfd(0, EFD_CLOEXEC)) {}
   Job(const Job&) = delete;
   Job& operator=(const Job&) = delete;
   ~Job() {
-    if (bell >= 0) ::close(bell);
+    for (const int fd : {bell, abandoned}) {
+      if (fd >= 0) ::close(fd);
+    }
   }
 
   void run();
   bool prepare();
+  void connect();
+  void shake_hands();
+  void give_up(const char* why);
 
   const std::string uri;
   const int bell;
+  const int abandoned;  // Readable when nobody wants the handle any more.
   // Written by the thread, read by the other side once finished.
   NbdHandle handle;
   std::string error;
@@ -76,16 +104,42 @@ bool NbdDial::Job::prepare() {
 }
 
 void NbdDial::Job::run() {
-  const bool verified = server_is_verified(uri);
-  const bool prepared = verified && prepare();
-  if (!prepared || nbd_aio_connect_uri(handle.get(), uri.c_str()) == -1) {
-    const char* text = verified ? nbd_get_error() : kUnverified;  // The error of this thread.
-    error = text ? text : "cannot be reached";
-    bad_uri = !verified || (prepared && (nbd_get_errno() == EINVAL || nbd_get_errno() == EPERM));
-    handle.reset();
-  }
+  connect();
+  if (handle) shake_hands();
   finished.store(true, std::memory_order_release);
   eventfd_write(bell, 1);
+}
+
+void NbdDial::Job::connect() {
+  if (!server_is_verified(uri)) {
+    bad_uri = true;
+    return give_up(kUnverified);
+  }
+  const bool prepared = prepare();
+  if (prepared && nbd_aio_connect_uri(handle.get(), uri.c_str()) == 0) return;
+  bad_uri = prepared && (nbd_get_errno() == EINVAL || nbd_get_errno() == EPERM);
+  give_up(nbd_get_error());
+}
+
+void NbdDial::Job::shake_hands() {
+  nbd_handle* h = handle.get();
+  while (!nbd_aio_is_ready(h)) {
+    const short events = nbd_wanted_events(h);
+    if (events == 0) return give_up("the server closed the connection");
+    // The descriptor anew each time: libnbd goes from one address and socket to the next.
+    pollfd sources[] = {{nbd_aio_get_fd(h), events, 0}, {abandoned, POLLIN, 0}};
+    if (::poll(sources, 2, -1) < 0 && errno != EINTR) return give_up(std::strerror(errno));
+    if (sources[1].revents != 0) return give_up("closed");
+    if (sources[0].revents != 0 && nbd_step(h, sources[0].revents) == -1) {
+      return give_up(nbd_get_error());
+    }
+  }
+}
+
+// libnbd keeps its errors for each thread.
+void NbdDial::Job::give_up(const char* why) {
+  error = why ? why : "cannot be reached";
+  handle.reset();
 }
 
 Result<std::unique_ptr<NbdDial>> NbdDial::start(const std::string& uri) {
@@ -93,7 +147,7 @@ Result<std::unique_ptr<NbdDial>> NbdDial::start(const std::string& uri) {
   const auto refused = [&uri](const std::string& why) {
     return fail(Errc::unavailable, "origin " + origin_name(uri) + ": " + why);
   };
-  if (job->bell < 0) return refused(std::strerror(errno));
+  if (job->bell < 0 || job->abandoned < 0) return refused(std::strerror(errno));
   try {
     start_service_thread("clone-dial", Rights::files, [job] { job->run(); }).detach();
   } catch (const std::system_error& e) {
@@ -101,6 +155,8 @@ Result<std::unique_ptr<NbdDial>> NbdDial::start(const std::string& uri) {
   }
   return std::unique_ptr<NbdDial>(new NbdDial(std::move(job)));
 }
+
+NbdDial::~NbdDial() { eventfd_write(job_->abandoned, 1); }
 
 int NbdDial::fd() const { return job_->bell; }
 

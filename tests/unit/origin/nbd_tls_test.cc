@@ -8,6 +8,7 @@
 #include "origin/nbd_origin.h"
 #include "run_on_reactor.h"
 #include "support/authority.h"
+#include "support/hostile_nbd_server.h"
 #include "support/nbd_server.h"
 
 namespace clonedev {
@@ -80,6 +81,27 @@ TEST_F(NbdTlsTest, server_without_tls_is_refused) {
   server_ = std::make_unique<NbdServer>(std::vector<std::string>{"pattern", "1M"}, true);
   server_->start();
   EXPECT_FALSE(connect(good.folder()));
+}
+
+// GnuTLS waits 40 s for the server's next word, in poll(2), whatever the socket's flags are.
+TEST_F(NbdTlsTest, handshake_that_stalls_holds_up_nobody_else) {
+  const Authority good(server_->file("good"), "ip_address = \"127.0.0.1\"");
+  HostileNbdServer stalled([](HostilePeer& peer) {
+    HostilePeer::Option start_tls;
+    constexpr std::uint32_t kAck = 1;
+    if (peer.greet() && peer.next(start_tls)) peer.option_reply(start_tls.code, kAck, {});
+    peer.wait_for_hangup();  // For 10 s.
+  });
+  const std::string uri = "nbds" + stalled.uri().substr(std::string("nbd").size()) +
+                          "&tls-certificates=" + good.folder().string();
+  const auto begin = std::chrono::steady_clock::now();
+  NbdOrigin origin(*reactor_, uri, 500ms, 1U);
+  const auto opened = run_on(*reactor_, [&] { return origin.open(); });
+  run_on(*reactor_, [&] { return origin.close(); });
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, 8s) << "the reactor stood still";
+  ASSERT_FALSE(opened);
+  EXPECT_NE(opened.error().message().find("no answer for 0.500 s"), std::string::npos)
+      << opened.error().message();
 }
 
 }  // namespace
