@@ -156,18 +156,8 @@ Result<> HttpOrigin::learn(const HttpExchange& exchange) {
 
 Task<Result<>> HttpOrigin::read(std::uint64_t offset, std::span<std::byte> buffer) {
   const auto inside = gate_.enter();
-  if (buffer.size() <= kPiece) co_return co_await read_piece(offset, buffer);
-  std::vector<Task<Result<>>> pieces;
-  for (std::size_t at = 0; at < buffer.size(); at += kPiece) {
-    const std::size_t length = std::min(kPiece, buffer.size() - at);
-    pieces.push_back(read_piece(offset + at, buffer.subspan(at, length)));
-  }
-  Result<> outcome;
-  for (auto& piece : pieces) {  // All of them, also after an error: they write to the buffer.
-    auto done = co_await piece;
-    if (!done && outcome) outcome = std::move(done);
-  }
-  co_return outcome;
+  const Limits limits{.most = kPiece};
+  co_return co_await read_pieces(offset, buffer, limits);
 }
 
 Task<Result<>> HttpOrigin::read_piece(std::uint64_t offset, std::span<std::byte> buffer) {

@@ -31,6 +31,7 @@
 #include "origin/http_multi.h"
 #include "origin/http_pin.h"
 #include "origin/origin.h"
+#include "origin/piece_reader.h"
 
 namespace clonedev {
 
@@ -40,7 +41,7 @@ struct HttpRest {
   Scheduler::TimePoint until;
 };
 
-class HttpOrigin final : public Origin {
+class HttpOrigin final : public Origin, private PieceReader {
  public:
   static constexpr std::size_t kMostRequests = 24;  // At a time; the others wait here.
   static constexpr std::size_t kPiece = 1 << 20;    // A longer read is cut into these.
@@ -66,7 +67,7 @@ class HttpOrigin final : public Origin {
 
   Task<Result<>> probe();
   Result<> learn(const HttpExchange& exchange);
-  Task<Result<>> read_piece(std::uint64_t offset, std::span<std::byte> buffer);
+  Task<Result<>> read_piece(std::uint64_t offset, std::span<std::byte> buffer) override;
   Task<> wait_for_turn();
   CurlEasy take_easy();
   bool worth_another(const HttpExchange& exchange, bool at_location) const;

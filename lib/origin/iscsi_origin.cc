@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cstring>
 
 #include "origin/origin_name.h"
 #include "origin/origin_samples.h"
@@ -113,49 +112,12 @@ std::size_t IscsiOrigin::usable_sessions() const {
       std::count_if(sessions_.begin(), sessions_.end(), [](const auto& s) { return s->usable(); }));
 }
 
-bool IscsiOrigin::aligned(Extent extent) const {
-  return ((extent.offset | extent.length) & (disk_.sector - 1)) == 0;
-}
-
-// The disk's size is a multiple of its sectors.
-Extent IscsiOrigin::widened(Extent extent) const {
-  const std::uint64_t mask = disk_.sector - 1;
-  const std::uint64_t begin = extent.offset & ~mask;
-  const std::uint64_t end = (extent.end() + mask) & ~mask;
-  return {begin, end - begin};
-}
-
 Task<Result<>> IscsiOrigin::read(std::uint64_t offset, std::span<std::byte> buffer) {
   const auto inside = gate_.enter();
-  if (!aligned({offset, buffer.size()})) co_return co_await read_widened(offset, buffer);
-  co_return co_await read_aligned(offset, buffer);
-}
-
-Task<Result<>> IscsiOrigin::read_widened(std::uint64_t offset, std::span<std::byte> buffer) {
-  const Extent whole = widened({offset, buffer.size()});
-  std::vector<std::byte> bounce(whole.length);
-  const std::span<std::byte> room(bounce);
-  if (auto done = co_await read_aligned(whole.offset, room); !done) co_return fail(done.error());
-  std::memcpy(buffer.data(), bounce.data() + (offset - whole.offset), buffer.size());
-  co_return Result<>();
-}
-
-Task<Result<>> IscsiOrigin::read_aligned(std::uint64_t offset, std::span<std::byte> buffer) {
-  std::size_t most = kPieceOfIscsi;
+  Limits limits{disk_.sector, kPieceOfIscsi};
   const std::uint64_t allowed = std::uint64_t{disk_.most_sectors} * disk_.sector;
-  if (allowed != 0) most = std::min<std::size_t>(most, allowed);
-  if (buffer.size() <= most) co_return co_await read_piece(offset, buffer);
-  std::vector<Task<Result<>>> pieces;
-  for (std::size_t at = 0; at < buffer.size(); at += most) {
-    const std::size_t length = std::min(most, buffer.size() - at);
-    pieces.push_back(read_piece(offset + at, buffer.subspan(at, length)));
-  }
-  Result<> outcome;
-  for (auto& piece : pieces) {  // All of them, also after an error: they write to the buffer.
-    auto done = co_await piece;
-    if (!done && outcome) outcome = std::move(done);
-  }
-  co_return outcome;
+  if (allowed != 0) limits.most = std::min<std::size_t>(limits.most, allowed);
+  co_return co_await read_pieces(offset, buffer, limits);
 }
 
 Task<Result<>> IscsiOrigin::read_piece(std::uint64_t offset, std::span<std::byte> buffer) {

@@ -22,10 +22,11 @@
 #include "io/reactor.h"
 #include "origin/iscsi_session.h"
 #include "origin/origin.h"
+#include "origin/piece_reader.h"
 
 namespace clonedev {
 
-class IscsiOrigin final : public Origin {
+class IscsiOrigin final : public Origin, private PieceReader {
  public:
   // `patience` as in iscsi_session.h; `sessions` is the most that are made.
   IscsiOrigin(Reactor& reactor, std::string spec, Scheduler::Duration patience, unsigned sessions);
@@ -51,11 +52,7 @@ class IscsiOrigin final : public Origin {
   Task<Result<ScsiDisk>> learn(IscsiSession& session);
   Task<Result<>> learn_pages(IscsiSession& session, ScsiDisk& disk);
   IscsiSession* least_busy() const;
-  bool aligned(Extent extent) const;
-  Extent widened(Extent extent) const;
-  Task<Result<>> read_aligned(std::uint64_t offset, std::span<std::byte> buffer);
-  Task<Result<>> read_widened(std::uint64_t offset, std::span<std::byte> buffer);
-  Task<Result<>> read_piece(std::uint64_t offset, std::span<std::byte> buffer);
+  Task<Result<>> read_piece(std::uint64_t offset, std::span<std::byte> buffer) override;
   Error named(const Error& error) const;
   Error remember(Error error);
   Error no_session();

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cstring>
 
 #include "origin/origin_name.h"
 #include "origin/origin_samples.h"
@@ -78,47 +77,10 @@ std::size_t NbdOrigin::usable_connections() const {
                                                 [](const auto& c) { return c->usable(); }));
 }
 
-bool NbdOrigin::aligned(Extent extent) const {
-  return ((extent.offset | extent.length) & (export_.minimum - 1)) == 0;
-}
-
-// The server insists on whole blocks; its size is a multiple of them.
-Extent NbdOrigin::widened(Extent extent) const {
-  const std::uint64_t mask = export_.minimum - 1;
-  const std::uint64_t begin = extent.offset & ~mask;
-  const std::uint64_t end = (extent.end() + mask) & ~mask;
-  return {begin, end - begin};
-}
-
 Task<Result<>> NbdOrigin::read(std::uint64_t offset, std::span<std::byte> buffer) {
   const auto inside = gate_.enter();
-  if (!aligned({offset, buffer.size()})) co_return co_await read_widened(offset, buffer);
-  co_return co_await read_aligned(offset, buffer);
-}
-
-Task<Result<>> NbdOrigin::read_widened(std::uint64_t offset, std::span<std::byte> buffer) {
-  const Extent whole = widened({offset, buffer.size()});
-  std::vector<std::byte> bounce(whole.length);
-  const std::span<std::byte> room(bounce);
-  if (auto done = co_await read_aligned(whole.offset, room); !done) co_return fail(done.error());
-  std::memcpy(buffer.data(), bounce.data() + (offset - whole.offset), buffer.size());
-  co_return Result<>();
-}
-
-Task<Result<>> NbdOrigin::read_aligned(std::uint64_t offset, std::span<std::byte> buffer) {
-  const std::size_t most = std::min(kPieceOfNbd, export_.maximum);
-  if (buffer.size() <= most) co_return co_await read_piece(offset, buffer);
-  std::vector<Task<Result<>>> pieces;
-  for (std::size_t at = 0; at < buffer.size(); at += most) {
-    const std::size_t length = std::min(most, buffer.size() - at);
-    pieces.push_back(read_piece(offset + at, buffer.subspan(at, length)));
-  }
-  Result<> outcome;
-  for (auto& piece : pieces) {  // All of them, also after an error: they write to the buffer.
-    auto done = co_await piece;
-    if (!done && outcome) outcome = std::move(done);
-  }
-  co_return outcome;
+  const Limits limits{export_.minimum, std::min(kPieceOfNbd, export_.maximum)};
+  co_return co_await read_pieces(offset, buffer, limits);
 }
 
 Task<Result<>> NbdOrigin::read_piece(std::uint64_t offset, std::span<std::byte> buffer) {
@@ -135,7 +97,7 @@ Task<Result<std::vector<OriginExtent>>> NbdOrigin::extents(Extent range) {
   NbdConnection* connection = least_busy();
   if (!connection) co_return fail(no_connection());
   if (!export_.block_status) co_return unknown;
-  Extent asked = widened(range);
+  Extent asked = widened(range, export_.minimum);
   asked.length = std::min(asked.length, kMostAsked);
   auto answer = co_await connection->block_status(asked);
   if (!answer) {

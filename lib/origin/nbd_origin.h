@@ -18,10 +18,11 @@
 #include "io/reactor.h"
 #include "origin/nbd_connection.h"
 #include "origin/origin.h"
+#include "origin/piece_reader.h"
 
 namespace clonedev {
 
-class NbdOrigin final : public Origin {
+class NbdOrigin final : public Origin, private PieceReader {
  public:
   // `patience` as in nbd_connection.h; `connections` is the most that are made.
   NbdOrigin(Reactor& reactor, std::string uri, Scheduler::Duration patience, unsigned connections);
@@ -43,11 +44,7 @@ class NbdOrigin final : public Origin {
   NbdConnection& add_connection();
   Task<> join();
   NbdConnection* least_busy() const;
-  bool aligned(Extent extent) const;
-  Extent widened(Extent extent) const;
-  Task<Result<>> read_aligned(std::uint64_t offset, std::span<std::byte> buffer);
-  Task<Result<>> read_widened(std::uint64_t offset, std::span<std::byte> buffer);
-  Task<Result<>> read_piece(std::uint64_t offset, std::span<std::byte> buffer);
+  Task<Result<>> read_piece(std::uint64_t offset, std::span<std::byte> buffer) override;
   Error remember(Error error);
   Error no_connection();
 
