@@ -18,6 +18,7 @@ mkdir -p "$LAB_LOG"
 RUNNER_PID=''
 NBDKIT_PID=''
 NGINX_PID=''
+TGTD_PID=''
 lab_configfs=/sys/kernel/config/target
 lab_initiator=iqn.2026-01.org.tcmu-clone
 
@@ -318,6 +319,27 @@ http_stop() {
   kill -KILL "$NGINX_PID" || return
   wait "$NGINX_PID" 2>/dev/null || true
   NGINX_PID=''
+}
+
+# tgt_start FILE PORT IQN: tgtd shows FILE, read-only, as LUN 1 of the target IQN on 127.0.0.1. Apart from a tgtd of
+# the host.
+tgt_start() {
+  mkdir -p /run/lab-tgt
+  TGT_IPC_SOCKET=/run/lab-tgt/socket tgtd -f --iscsi "portal=127.0.0.1:$2" </dev/null >>"$LAB_LOG/tgtd.log" 2>&1 &
+  TGTD_PID=$!
+  wait_for 10 nbd_listens "$2" && wait_for 10 tgt_admin --mode sys --op show || return
+  tgt_admin --mode target --op new --tid 1 --targetname "$3" &&
+    tgt_admin --mode logicalunit --op new --tid 1 --lun 1 --backing-store "$1" &&
+    tgt_admin --mode logicalunit --op update --tid 1 --lun 1 --params readonly=1 &&
+    tgt_admin --mode target --op bind --tid 1 --initiator-address ALL
+}
+tgt_admin() {
+  TGT_IPC_SOCKET=/run/lab-tgt/socket timeout 10 tgtadm --lld iscsi "$@" >>"$LAB_LOG/tgtadm.log" 2>&1
+}
+tgt_stop() {
+  kill -KILL "$TGTD_PID" || return
+  wait "$TGTD_PID" 2>/dev/null || true
+  TGTD_PID=''
 }
 
 ### device mapper: disks that fail, stall or dawdle on command
