@@ -16,6 +16,7 @@
 #include "conf_folder.h"
 #include "control_client.h"
 #include "core/config_parser.h"
+#include "core/config_value.h"
 #include "engine/known_clones.h"
 #include "environment.h"
 #include "files_before.h"
@@ -236,6 +237,7 @@ class Creation {
   }
 
   void tell() const;
+  void tell_of_outages() const;
 
  private:
   void make();
@@ -391,11 +393,22 @@ void Creation::tell() const {
   }
 }
 
+// What surprises in the first long outage.
+void Creation::tell_of_outages() const {
+  const bool waits = clonedev::config::local_path(options_.origin).empty() &&
+                     options_.on_origin_loss == clonedev::OriginLoss::busy;
+  if (!waits || export_.is_null() || export_.at("fabric") == "nvme") return;
+  fmt::print(
+      "while the origin is away: Linux gives a read up that has waited 180 s for it, unless max_retries "
+      "of its /sys/class/scsi_disk/H:C:T:L is -1: see tcmu-clone(7)\n");
+}
+
 void create(const Context& context, const CreateArguments& arguments) {
   check_name(arguments.name);
   Creation creation(context, arguments);
   creation.run();
   creation.tell();
+  creation.tell_of_outages();
 }
 
 }  // namespace
