@@ -65,6 +65,9 @@ fio --thread --direct=1 --ioengine=libaio --iodepth=4 --offset=1M --size=512K --
   --verify=crc32c --verify_fatal=1 --randseed="$seed" --group_reporting /run/jobs >"$LAB_LOG/fio.log" 2>&1 ||
   fail "fio on all of them, seed $seed: $(grep -iE 'verify|error' "$LAB_LOG/fio.log" | head -n 3)"
 names_are check "$names" || fail "after fio on all of them, seed $seed"
+# A clone that becomes complete gives up its origin's descriptor: not between two looks.
+rest_complete() { [ "$("$CLONECTL" list --json | jq '[.[] | select(.state == "complete")] | length')" = $((luns - 4)) ]; }
+wait_for 120 rest_complete || fail "not all but the loaded ones are complete: $("$CLONECTL" list)"
 busy=$(figures | xargs)
 echo "ok   all $luns written and verified at once in $(since "$began") s; each costs $(per_lun "$empty" "$busy")"
 # A reactor and two completers of ours, and tcmu-runner's thread that takes commands from the ring.

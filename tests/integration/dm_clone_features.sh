@@ -13,7 +13,7 @@ modprobe -a dm-delay loop
 lab_disk /dev/ubda $dir xfs
 begun=$(now)
 
-place() { echo "dest=$dir/$1.img;meta=$dir/$1.meta"; } # NAME
+place() { echo "dest=$dir/$1.img;meta=$dir/$1.meta;copy_on_read=off"; } # NAME
 discard() { blkdiscard -f "$@" 2>>"$LAB_LOG/blkdiscard.log"; } # Without -f it reads first.
 forget() { rm -rf "$dir/$1".* "/var/lib/tcmu-clone/known/$1"*; } # NAME
 less_than() { awk -v a="$1" -v b="$2" 'BEGIN { exit !(a < b) }'; }

@@ -76,7 +76,7 @@ cp $dir/origin $dir/model
 head -c 4096 /dev/urandom >/run/block
 nbd_start /dev/mapper/origin 10809 2
 runner_start
-lun_create broken ${size}M "origin=nbd%3A//127.0.0.1/;dest=/dev/mapper/dest;meta=/dev/mapper/meta;hydration=off"
+lun_create broken ${size}M "origin=nbd%3A//127.0.0.1/;dest=/dev/mapper/dest;meta=/dev/mapper/meta;hydration=off;copy_on_read=off"
 readonly far=$((80 * 256)) # Blocks where the load never comes.
 # Hydration runs only while a disk is broken: the clone must not be complete before the end.
 hydration() { "$CLONECTL" message broken "${1}_hydration"; }

@@ -47,7 +47,7 @@ mount /dev/mapper/tiny /var/lib/tcmu-clone
 head -c 96M /dev/urandom >$dir/origin
 cp $dir/origin $dir/model
 runner_start
-lun_create full 96M "origin=$dir/origin;dest=$dest;hydration=off"
+lun_create full 96M "origin=$dir/origin;dest=$dest;hydration=off;copy_on_read=off"
 assert_direct full $dest
 
 ### the file system of metadata and state is full to the last byte
