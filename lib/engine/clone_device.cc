@@ -3,8 +3,11 @@
 
 #include "clonedev/clone_device.h"
 
+#include <fmt/format.h>
+
 #include <atomic>
 #include <future>
+#include <system_error>
 #include <thread>
 
 #include "clonedev/service_thread.h"
@@ -137,7 +140,12 @@ Result<> Clone::start(OpenRequest request) {
   auto opened = reactor_->run([&] { return opener.open(); });
   if (!opened) return fail(opened.error());
   opened_ = std::move(*opened);
-  begin();
+  try {
+    begin();
+  } catch (const std::system_error& e) {
+    if (opened_.origin) reactor_->run([this] { return opened_.origin->close(); });
+    return fail(Errc::unavailable, fmt::format("{}: no thread for the clone: {}", name_, e.what()));
+  }
   return {};
 }
 
@@ -146,8 +154,8 @@ void Clone::begin() {
                                                    *opened_.metadata, opened_.origin.get()},
                                      options_);
   write_protected_ = engine_->write_protected();
-  reactor_->post([this] { engine_->start(); });
   thread_ = start_service_thread("clone-" + name_, Rights::files, [this] { reactor_->run(); });
+  reactor_->post([this] { engine_->start(); });
 }
 
 Status Clone::status_now() const {

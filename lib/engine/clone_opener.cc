@@ -10,6 +10,7 @@
 #include "engine/private_folder.h"
 #include "io/file_place.h"
 #include "origin/origin_factory.h"
+#include "sharing/shared_origin.h"
 
 namespace clonedev {
 namespace {
@@ -411,7 +412,10 @@ Result<> CloneOpener::make_link(std::optional<OriginLink::Binding> expected) {
   settings.timeout = milliseconds(options.origin_timeout_ms);
   settings.token = options.origin_token;
   settings.ca_file = options.origin_ca;
-  auto candidates = origin_candidates(options.origin, options.alternates, reactor_, settings);
+  const auto shared = [this](std::string_view spec, const OriginSettings& its) {
+    return shared_origin_factory(spec, reactor_, its);
+  };
+  auto candidates = origin_candidates(options.origin, options.alternates, shared, settings);
   if (!candidates) return fail(candidates.error());
   opened_.origin = std::make_unique<OriginLink>(std::move(*candidates), std::move(expected));
   return {};

@@ -73,16 +73,16 @@ bool same_server(std::string_view origin, const std::string& alternate) {
 
 Result<std::vector<OriginCandidate>> origin_candidates(std::string_view origin,
                                                        std::span<const std::string> alternates,
-                                                       Reactor& reactor,
+                                                       const OriginMaker& make,
                                                        const OriginSettings& settings) {
   std::vector<OriginCandidate> candidates;
-  auto first = origin_factory(origin, reactor, settings);
+  auto first = make(origin, settings);
   if (!first) return fail(first.error());
   candidates.push_back({origin_name(origin), std::move(*first)});
   for (const std::string& alternate : alternates) {
     OriginSettings its = settings;
     if (!same_server(origin, alternate)) its.token.clear();
-    auto factory = origin_factory(alternate, reactor, its);
+    auto factory = make(alternate, its);
     if (!factory) return fail(factory.error());
     candidates.push_back({origin_name(alternate), std::move(*factory)});
   }

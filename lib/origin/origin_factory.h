@@ -39,11 +39,15 @@ struct OriginCandidate {
   OriginFactory factory;
 };
 
-// The `origin`, then its alternates. The token goes to the origin's own server only: an alternate
-// gets it when scheme, host and port are the same. Otherwise as origin_factory().
+// origin_factory() on a certain reactor, or what stands for it.
+using OriginMaker =
+    std::function<Result<OriginFactory>(std::string_view spec, const OriginSettings& settings)>;
+
+// The `origin`, then its alternates, each by `make`. The token goes to the origin's own server
+// only: an alternate gets it when scheme, host and port are the same. Otherwise as origin_factory().
 Result<std::vector<OriginCandidate>> origin_candidates(std::string_view origin,
                                                        std::span<const std::string> alternates,
-                                                       Reactor& reactor,
+                                                       const OriginMaker& make,
                                                        const OriginSettings& settings);
 
 }  // namespace clonedev

@@ -13,7 +13,7 @@
 #include "origin/file_origin.h"
 #include "property.h"
 #include "scratch.h"
-#include "unit/origin/run_on_reactor.h"
+#include "support/run_on_reactor.h"
 
 namespace clonedev::fuzz {
 namespace {

@@ -19,7 +19,7 @@
 #include "origin/nbd_origin.h"
 #include "property.h"
 #include "support/hostile_nbd_server.h"
-#include "unit/origin/run_on_reactor.h"
+#include "support/run_on_reactor.h"
 
 namespace clonedev::fuzz {
 namespace {

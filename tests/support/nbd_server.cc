@@ -105,4 +105,13 @@ unsigned NbdServer::logged(const std::string& word) const {
   return count;
 }
 
+bool is_nbd_pattern(std::uint64_t offset, std::span<const std::byte> bytes) {
+  for (std::size_t i = 0; i < bytes.size(); ++i) {
+    const std::uint64_t word = (offset + i) / 8 * 8;
+    const auto shift = 8 * (7 - (offset + i) % 8);
+    if (std::to_integer<std::uint64_t>(bytes[i]) != (word >> shift & 0xff)) return false;
+  }
+  return true;
+}
+
 }  // namespace clonedev

@@ -7,12 +7,17 @@
 
 #include <sys/types.h>
 
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <span>
 #include <string>
 #include <vector>
 
 namespace clonedev {
+
+// As nbdkit's pattern plugin has it: every 8 bytes hold their own offset, big endian.
+bool is_nbd_pattern(std::uint64_t offset, std::span<const std::byte> bytes);
 
 class NbdServer {
  public:

@@ -12,7 +12,7 @@
 #include <fstream>
 #include <numeric>
 
-#include "run_on_reactor.h"
+#include "support/run_on_reactor.h"
 #include "support/server_place.h"
 
 namespace clonedev {

@@ -5,8 +5,8 @@
 #include <random>
 
 #include "origin/nbd_origin.h"
-#include "run_on_reactor.h"
 #include "support/hostile_nbd_server.h"
+#include "support/run_on_reactor.h"
 
 namespace clonedev {
 namespace {

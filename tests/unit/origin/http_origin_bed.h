@@ -8,7 +8,7 @@
 #include <string>
 
 #include "origin/http_origin.h"
-#include "run_on_reactor.h"
+#include "support/run_on_reactor.h"
 
 namespace clonedev {
 

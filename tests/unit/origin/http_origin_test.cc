@@ -149,7 +149,10 @@ TEST_F(HttpOriginTest, the_token_goes_to_the_origins_own_server_and_to_no_other_
   settings.token = "abc.def";
   settings.ca_file = server_.ca_file();
   const std::vector<std::string> alternates = {server_.url("mirror"), server_.tls_url("mirror")};
-  const auto candidates = origin_candidates(server_.url("disk"), alternates, *reactor_, settings);
+  const auto make = [this](std::string_view spec, const OriginSettings& its) {
+    return origin_factory(spec, *reactor_, its);
+  };
+  const auto candidates = origin_candidates(server_.url("disk"), alternates, make, settings);
   ASSERT_TRUE(candidates);
   for (const OriginCandidate& candidate : *candidates) {
     const auto origin = candidate.factory();

@@ -9,8 +9,8 @@
 
 #include "origin/origin_factory.h"
 #include "origin/origin_link.h"
-#include "run_on_reactor.h"
 #include "support/iscsi_target.h"
+#include "support/run_on_reactor.h"
 
 namespace clonedev {
 namespace {
@@ -296,7 +296,7 @@ TEST_F(IscsiOriginTest, a_stalled_target_is_given_up_after_the_time_out) {
   let_pass(200ms);
   ASSERT_FALSE(done);
   EXPECT_EQ(done.error().code, Errc::unavailable);
-  EXPECT_NE(done.error().message().find("no answer for 0.400 s"), std::string::npos)
+  EXPECT_NE(done.error().message().find("no answer for 1.500 s"), std::string::npos)
       << done.error().message();
   EXPECT_EQ(origin_->state(), Origin::State::down);
 }

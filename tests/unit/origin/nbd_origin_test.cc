@@ -5,24 +5,14 @@
 #include <chrono>
 #include <thread>
 
-#include "run_on_reactor.h"
 #include "support/nbd_server.h"
+#include "support/run_on_reactor.h"
 
 namespace clonedev {
 namespace {
 
 using namespace std::chrono_literals;
 using Clock = std::chrono::steady_clock;
-
-// nbdkit's pattern plugin: every 8 bytes hold their own offset, big endian.
-bool is_nbd_pattern(std::uint64_t offset, std::span<const std::byte> bytes) {
-  for (std::size_t i = 0; i < bytes.size(); ++i) {
-    const std::uint64_t word = (offset + i) / 8 * 8;
-    const auto shift = 8 * (7 - (offset + i) % 8);
-    if (std::to_integer<std::uint64_t>(bytes[i]) != (word >> shift & 0xff)) return false;
-  }
-  return true;
-}
 
 class NbdOriginTest : public testing::Test {
  protected:

@@ -6,10 +6,10 @@
 #include <filesystem>
 
 #include "origin/nbd_origin.h"
-#include "run_on_reactor.h"
 #include "support/authority.h"
 #include "support/hostile_nbd_server.h"
 #include "support/nbd_server.h"
+#include "support/run_on_reactor.h"
 
 namespace clonedev {
 namespace {

@@ -5,7 +5,7 @@
 #include "origin/file_origin.h"
 #include "origin/http_origin.h"
 #include "origin/nbd_origin.h"
-#include "run_on_reactor.h"
+#include "support/run_on_reactor.h"
 
 namespace clonedev {
 namespace {

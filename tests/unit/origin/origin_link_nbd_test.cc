@@ -5,8 +5,8 @@
 #include <thread>
 
 #include "origin/origin_link.h"
-#include "run_on_reactor.h"
 #include "support/nbd_server.h"
+#include "support/run_on_reactor.h"
 
 namespace clonedev {
 namespace {

@@ -12,7 +12,7 @@
 #include <thread>
 
 #include "origin/nbd_origin.h"
-#include "run_on_reactor.h"
+#include "support/run_on_reactor.h"
 #include "support/server_place.h"
 
 namespace clonedev {
