@@ -1,15 +1,19 @@
 #include "origin/nbd_dial.h"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <sys/eventfd.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <cstring>
+#include <mutex>
 #include <string_view>
 #include <system_error>
+#include <utility>
 
 #include "clonedev/service_thread.h"
 #include "origin/origin_name.h"
@@ -81,6 +85,8 @@ struct NbdDial::Job {
   bool prepare();
   void connect();
   void shake_hands();
+  int step(int happened);
+  void abandon();
   void give_up(const char* why);
 
   const std::string uri;
@@ -91,6 +97,10 @@ struct NbdDial::Job {
   std::string error;
   bool bad_uri = false;
   std::atomic<bool> finished = false;
+
+  std::mutex mutex;
+  bool gone = false;  // protected by mutex
+  int socket = -1;    // protected by mutex; a second descriptor of it, while libnbd is at it
 };
 
 bool NbdDial::Job::prepare() {
@@ -130,10 +140,28 @@ void NbdDial::Job::shake_hands() {
     pollfd sources[] = {{nbd_aio_get_fd(h), events, 0}, {abandoned, POLLIN, 0}};
     if (::poll(sources, 2, -1) < 0 && errno != EINTR) return give_up(std::strerror(errno));
     if (sources[1].revents != 0) return give_up("closed");
-    if (sources[0].revents != 0 && nbd_step(h, sources[0].revents) == -1) {
-      return give_up(nbd_get_error());
-    }
+    if (sources[0].revents != 0 && step(sources[0].revents) == -1) return give_up(nbd_get_error());
   }
+}
+
+int NbdDial::Job::step(int happened) {
+  {
+    const std::lock_guard lock(mutex);
+    if (gone) return -1;
+    socket = ::fcntl(nbd_aio_get_fd(handle.get()), F_DUPFD_CLOEXEC, 0);
+  }
+  const int result = nbd_step(handle.get(), happened);
+  const std::lock_guard lock(mutex);
+  if (socket >= 0) ::close(std::exchange(socket, -1));
+  return result;
+}
+
+// GnuTLS waits for the socket alone, so that has to end.
+void NbdDial::Job::abandon() {
+  eventfd_write(abandoned, 1);
+  const std::lock_guard lock(mutex);
+  gone = true;
+  if (socket >= 0) ::shutdown(socket, SHUT_RDWR);
 }
 
 // libnbd keeps its errors for each thread.
@@ -156,7 +184,7 @@ Result<std::unique_ptr<NbdDial>> NbdDial::start(const std::string& uri) {
   return std::unique_ptr<NbdDial>(new NbdDial(std::move(job)));
 }
 
-NbdDial::~NbdDial() { eventfd_write(job_->abandoned, 1); }
+NbdDial::~NbdDial() { job_->abandon(); }
 
 int NbdDial::fd() const { return job_->bell; }
 

@@ -66,7 +66,7 @@ while between "$(since "$began")" 0 $outage; do
   cmp -n 65536 /run/written <(dd if="$patient" bs=64k skip=$place count=1 iflag=direct status=none) ||
     fail "what was written is not there"
   "$CLONECTL" status patient >/dev/null
-  slowest=$(awk -v a="$slowest" -v b="$(since "$start")" 'BEGIN { print a > b ? a : b }')
+  slowest=$(awk -v a="$slowest" -v b="$(since "$start")" 'BEGIN { print (a > b ? a : b) }')
   place=$((place + 1))
   sleep 2
 done

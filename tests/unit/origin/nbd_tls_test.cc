@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <thread>
 
 #include "origin/nbd_origin.h"
 #include "support/authority.h"
@@ -15,6 +16,10 @@ namespace clonedev {
 namespace {
 
 using namespace std::chrono_literals;
+
+std::ptrdiff_t threads() {
+  return std::distance(std::filesystem::directory_iterator("/proc/self/task"), {});
+}
 
 class NbdTlsTest : public testing::Test {
  protected:
@@ -94,6 +99,7 @@ TEST_F(NbdTlsTest, handshake_that_stalls_holds_up_nobody_else) {
   });
   const std::string uri = "nbds" + stalled.uri().substr(std::string("nbd").size()) +
                           "&tls-certificates=" + good.folder().string();
+  const auto before = threads();
   const auto begin = std::chrono::steady_clock::now();
   NbdOrigin origin(*reactor_, uri, 500ms, 1U);
   const auto opened = run_on(*reactor_, [&] { return origin.open(); });
@@ -102,6 +108,8 @@ TEST_F(NbdTlsTest, handshake_that_stalls_holds_up_nobody_else) {
   ASSERT_FALSE(opened);
   EXPECT_NE(opened.error().message().find("no answer for 0.500 s"), std::string::npos)
       << opened.error().message();
+  for (int i = 0; i < 300 && threads() > before; ++i) std::this_thread::sleep_for(10ms);
+  EXPECT_LE(threads(), before) << "the thread that has dialled still waits";
 }
 
 }  // namespace
