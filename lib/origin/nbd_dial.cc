@@ -48,6 +48,8 @@ bool server_is_verified(const std::string& uri) {
   return !folder.empty() && ::access((folder + "/ca-cert.pem").c_str(), R_OK) == 0;
 }
 
+std::atomic<unsigned> threads_under_way = 0;
+
 }  // namespace
 
 short nbd_wanted_events(nbd_handle* handle) {
@@ -177,14 +179,22 @@ Result<std::unique_ptr<NbdDial>> NbdDial::start(const std::string& uri) {
   };
   if (job->bell < 0 || job->abandoned < 0) return refused(std::strerror(errno));
   try {
-    start_service_thread("clone-dial", Rights::files, [job] { job->run(); }).detach();
+    ++threads_under_way;
+    start_service_thread("clone-dial", Rights::files, [job]() mutable {
+      job->run();
+      job.reset();
+      --threads_under_way;
+    }).detach();
   } catch (const std::system_error& e) {
+    --threads_under_way;
     return refused(std::string("no thread to resolve its name: ") + e.what());
   }
   return std::unique_ptr<NbdDial>(new NbdDial(std::move(job)));
 }
 
 NbdDial::~NbdDial() { job_->abandon(); }
+
+unsigned NbdDial::under_way() { return threads_under_way; }
 
 int NbdDial::fd() const { return job_->bell; }
 

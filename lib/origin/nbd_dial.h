@@ -36,6 +36,9 @@ class NbdDial {
   ~NbdDial();
   static Result<std::unique_ptr<NbdDial>> start(const std::string& uri);
 
+  // Threads of this process that still dial, wanted or not.
+  static unsigned under_way();
+
   // Becomes readable when there is a handle, or none to be had.
   int fd() const;
   bool finished() const;
