@@ -5,6 +5,9 @@
 #include <chrono>
 #include <cstring>
 #include <random>
+#include <thread>
+
+#include "origin/nbd_dial.h"
 
 namespace clonedev {
 namespace {
@@ -54,6 +57,10 @@ OutageBed::OutageBed()
 
 OutageBed::~OutageBed() {
   if (device_) device_->close();
+  // A thread that gave up dialling is let out of GnuTLS before this process ends.
+  for (int i = 0; i < 200 && NbdDial::under_way() > 0; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
   fs::remove_all(folder_);
   fs::remove_all(run_);
 }
