@@ -24,7 +24,7 @@ make_luns() { # NAME...
     live=on
     ! is_loaded "$name" || live=off
     : >"$dir/$name.model" # Holds no more than the name, unless it gets load.
-    echo "$name $size origin=$dir/golden;dest=$dir/$name.dest;meta=$dir/$name.meta;hydration=$live"
+    echo "$name $size origin=$dir/golden;dest=$dir/$name.dest;meta=$dir/$name.meta;hydration=$live;copy_on_read=off"
   done | "$here/../lab/luns" make >/run/made
   while read -r name LUN_DEV; do device[$name]=$LUN_DEV; done </run/made
 }
