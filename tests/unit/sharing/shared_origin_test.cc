@@ -300,16 +300,16 @@ TEST_F(SharedOriginTest, a_loss_is_everybodys_and_all_come_back_to_one) {
   EXPECT_TRUE(is_nbd_pattern(4096, second->buffer));
 }
 
-// Who comes now means what is there now; nbdkit opens the file anew for each connection.
+// Who comes now means what is there now; nbdkit opens the file anew for each connection, so there is one.
 TEST_F(SharedOriginTest, a_file_that_was_replaced_is_not_shared_with_who_comes_later) {
   NbdServer server({"file", "{folder}/disk"});
   server.write_file("disk", std::string(1 << 20, 'a'));
   server.start();
-  Clone first(server.uri(), {});
+  Clone first(server.uri(), {.connections = 1});
   ASSERT_TRUE(first.open());
   server.write_file("new", std::string(1 << 20, 'b'));
   std::filesystem::rename(server.file("new"), server.file("disk"));
-  Clone second(server.uri(), {});
+  Clone second(server.uri(), {.connections = 1});
   ASSERT_TRUE(second.open());
   EXPECT_NE(*second.identity(), *first.identity());
   second.begin_read(0);
@@ -327,12 +327,12 @@ TEST_F(SharedOriginTest, a_file_that_was_replaced_by_a_similar_one_is_not_shared
   std::string content(1 << 20, 'a');
   server.write_file("disk", content);
   server.start();
-  Clone first(server.uri(), {});
+  Clone first(server.uri(), {.connections = 1});
   ASSERT_TRUE(first.open());
   content[kUnsampled] = 'b';
   server.write_file("new", content);
   std::filesystem::rename(server.file("new"), server.file("disk"));
-  Clone second(server.uri(), {});
+  Clone second(server.uri(), {.connections = 1});
   ASSERT_TRUE(second.open());
   ASSERT_EQ(*second.identity(), *first.identity());
   second.begin_read(kUnsampled);
