@@ -73,7 +73,7 @@ TEST_F(AlternatesOfDevice, one_with_other_content_is_never_read) {
 
 TEST_F(AlternatesOfDevice, a_clone_is_opened_with_its_origin_away) {
   open();
-  close_and_wait_for_nothing();
+  close_within_three_seconds();
   first_->set(Trouble::gone);
   open();
   becomes_well(absent());
@@ -108,7 +108,7 @@ TEST_F(AlternatesOfDevice, from_nbd_to_http) {
   first_->set(Trouble::stalled);
   becomes_well(absent());
   EXPECT_EQ(using_now(), mirror->spec());
-  close_and_wait_for_nothing();
+  close_within_three_seconds();
 }
 
 TEST_F(AlternatesOfDevice, three_different_things_are_asked_for) {

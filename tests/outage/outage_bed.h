@@ -45,7 +45,7 @@ class OutageBed : public testing::Test {
 
   Result<std::unique_ptr<CloneDevice>> try_to_open();
   void open();
-  void close_and_wait_for_nothing();
+  void close_within_three_seconds();
 
   std::unique_ptr<OutageCommand> begin_read(std::uint64_t block);
   // Of a whole block, whose content has to be as expected.

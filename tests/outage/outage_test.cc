@@ -45,7 +45,7 @@ class OutageTest : public OutageBed, public testing::WithParamInterface<OutageCe
   }
   void end_trouble() {
     if (cell_.trouble != Trouble::dns_gone) return origin_->set(Trouble::none);
-    close_and_wait_for_nothing();
+    close_within_three_seconds();
     options_.origin = origin_->spec();
     open();
   }
@@ -119,7 +119,7 @@ TEST_P(OutageTest, only_what_needs_the_origin_notices) {
 
   begin_trouble();
   reading = begin_read(one_place ? wanted - 1 : absent());
-  close_and_wait_for_nothing();
+  close_within_three_seconds();
   (void)reading->outcome();
 }
 

@@ -1,7 +1,6 @@
 // Tasks are eager, so what a test runs has to begin on the reactor too, not only to end there.
 #pragma once
 
-#include <chrono>
 #include <cstdlib>
 #include <memory>
 #include <type_traits>
@@ -10,9 +9,6 @@
 #include "io/reactor.h"
 
 namespace clonedev {
-
-// What must not be waited for ends after 30 s or never; a busy machine may take its time for the rest.
-inline constexpr std::chrono::seconds kLongBefore{20};
 
 struct NextTurn {
   Scheduler& scheduler;

@@ -117,13 +117,13 @@ TEST_F(NbdOriginTest, makes_one_connection_when_the_server_does_not_promise_one_
 }
 
 TEST_F(NbdOriginTest, keeps_many_requests_in_flight) {
-  serve({"--filter=delay", "pattern", "64M", "rdelay=500ms"});
+  serve({"--filter=delay", "pattern", "64M", "rdelay=50ms"});
   ASSERT_TRUE(open());
-  let_pass(1s);
+  let_pass(400ms);
   std::vector<std::byte> buffer(32 << 20);
   const auto begin = Clock::now();
   ASSERT_TRUE(read(0, buffer));
-  EXPECT_LT(Clock::now() - begin, 8s) << "one after the other would take 16 s";
+  EXPECT_LT(Clock::now() - begin, 800ms) << "one after the other would take 1.6 s";
 }
 
 TEST_F(NbdOriginTest, splits_and_aligns_as_the_server_demands) {
@@ -250,13 +250,13 @@ TEST_F(NbdOriginTest, a_server_killed_in_mid_read_fails_the_reads_at_once) {
   killer.join();
   ASSERT_FALSE(done);
   EXPECT_EQ(done.error().code, Errc::unavailable) << done.error().message();
-  EXPECT_LT(Clock::now() - begin, kLongBefore);
+  EXPECT_LT(Clock::now() - begin, 5s);
   EXPECT_EQ(origin_->state(), Origin::State::down);
 }
 
 TEST_F(NbdOriginTest, a_stalled_server_is_given_up_after_the_time_out) {
   serve({"pattern", "1M"});
-  ASSERT_TRUE(open(1500ms));
+  ASSERT_TRUE(open(400ms));
   server_->freeze();
   std::vector<std::byte> buffer(65536);
   const auto begin = Clock::now();
@@ -265,10 +265,10 @@ TEST_F(NbdOriginTest, a_stalled_server_is_given_up_after_the_time_out) {
   server_->thaw();
   ASSERT_FALSE(done);
   EXPECT_EQ(done.error().code, Errc::unavailable);
-  EXPECT_NE(done.error().message().find("no answer for 1.500 s"), std::string::npos)
+  EXPECT_NE(done.error().message().find("no answer for 0.400 s"), std::string::npos)
       << done.error().message();
-  EXPECT_GE(took, 1490ms);
-  EXPECT_LT(took, kLongBefore);
+  EXPECT_GE(took, 390ms);
+  EXPECT_LT(took, 3s);
   EXPECT_EQ(origin_->state(), Origin::State::down);
 }
 
@@ -280,13 +280,13 @@ TEST_F(NbdOriginTest, a_stalled_server_fails_open_after_the_time_out) {
   server_->thaw();
   ASSERT_FALSE(opened);
   EXPECT_EQ(opened.error().code, Errc::unavailable);
-  EXPECT_LT(Clock::now() - begin, kLongBefore);
+  EXPECT_LT(Clock::now() - begin, 3s);
 }
 
 TEST_F(NbdOriginTest, an_idle_connection_outlives_the_time_out) {
   serve({"pattern", "1M"});
-  ASSERT_TRUE(open(1s));
-  let_pass(2500ms);
+  ASSERT_TRUE(open(200ms));
+  let_pass(500ms);
   std::vector<std::byte> buffer(4096);
   EXPECT_TRUE(read(0, buffer));
 }
@@ -303,7 +303,7 @@ TEST_F(NbdOriginTest, close_ends_reads_under_way_at_once) {
   });
   const auto begin = Clock::now();
   run_on(*reactor_, [this] { return origin_->close(); });
-  EXPECT_LT(Clock::now() - begin, kLongBefore);
+  EXPECT_LT(Clock::now() - begin, 2s);
   ASSERT_TRUE(reading.done());
   EXPECT_EQ(reading.take().error().code, Errc::unavailable);
   EXPECT_EQ(origin_->state(), Origin::State::closed);
@@ -320,7 +320,7 @@ TEST_F(NbdOriginTest, close_ends_an_open_under_way_at_once) {
   });
   const auto begin = Clock::now();
   run_on(*reactor_, [this] { return origin_->close(); });
-  EXPECT_LT(Clock::now() - begin, kLongBefore);
+  EXPECT_LT(Clock::now() - begin, 2s);
   ASSERT_TRUE(opening.done());
   EXPECT_FALSE(opening.take());
   server_->thaw();

@@ -69,12 +69,12 @@ TEST_F(OriginLinkNbd, while_the_server_is_away_reads_are_busy_with_the_reason) {
   ASSERT_TRUE(open());
   server.kill();
   const auto begin = Clock::now();
-  const auto done = read(0, 60s);
+  const auto done = read(0, 20s);
   ASSERT_FALSE(done);
   EXPECT_EQ(done.error().code, Errc::busy);
   EXPECT_NE(done.error().message().find("Connection refused"), std::string::npos)
       << done.error().message();
-  EXPECT_LT(Clock::now() - begin, kLongBefore);
+  EXPECT_LT(Clock::now() - begin, 3s);
   EXPECT_EQ(link_->state(), Origin::State::down);
   EXPECT_FALSE(link_->believed_alive());
   server.start();
@@ -110,10 +110,10 @@ TEST_F(OriginLinkNbd, a_frozen_server_costs_one_time_out_and_close_is_quick) {
   const auto done = read(0, 2s);
   ASSERT_FALSE(done);
   EXPECT_EQ(done.error().code, Errc::busy);
-  EXPECT_LT(Clock::now() - begin, kLongBefore);
+  EXPECT_LT(Clock::now() - begin, 5s);
   const auto closing = Clock::now();
   run_on(*reactor_, [this] { return link_->close(); });
-  EXPECT_LT(Clock::now() - closing, kLongBefore);
+  EXPECT_LT(Clock::now() - closing, 1s);
   server.thaw();
 }
 

@@ -20,6 +20,7 @@ using namespace std::chrono_literals;
 using Clock = std::chrono::steady_clock;
 
 constexpr std::size_t kRead = 65536;
+constexpr auto kLongestClose = 3s;
 
 // A clone's end, on a reactor of its own that runs when the test says so.
 class Clone {
@@ -177,7 +178,7 @@ TEST_F(SharedOriginTest, closing_does_not_wait_for_a_server_that_hangs) {
     one->close();
     EXPECT_FALSE(one->outcome());
   }
-  EXPECT_LT(Clock::now() - begin, kLongBefore);
+  EXPECT_LT(Clock::now() - begin, kLongestClose);
   server_->thaw();
 }
 
@@ -237,7 +238,7 @@ TEST_F(SharedOriginTest, one_read_without_an_answer_ends_the_connection_however_
   open_together(first, second);
   first.begin_read(ForgetfulServer::kHole);
   const auto begin = Clock::now();
-  while (first.origin().state() == Origin::State::connected && Clock::now() - begin < kLongBefore) {
+  while (first.origin().state() == Origin::State::connected && Clock::now() - begin < 20s) {
     second.begin_read(0);
     (void)second.outcome();
     second.let_pass(50ms);
