@@ -399,7 +399,8 @@ void Creation::tell_of_outages() const {
                      options_.on_origin_loss == clonedev::OriginLoss::busy;
   if (!waits || export_.is_null() || export_.at("fabric") == "nvme") return;
   fmt::print(
-      "while the origin is away: Linux gives a read up that has waited 180 s for it, unless max_retries "
+      "while the origin is away: Linux gives a read up that has waited 180 s for it, unless "
+      "max_retries "
       "of its /sys/class/scsi_disk/H:C:T:L is -1: see tcmu-clone(7)\n");
 }
 

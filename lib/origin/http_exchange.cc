@@ -62,8 +62,8 @@ void HttpExchange::prepare(const std::string& url, bool fresh_connection) {
   if (!target_.ca_file.empty()) {
     set(easy, CURLOPT_CAINFO, target_.ca_file.c_str());
   }
-  // libcurl keeps a bundle that it has parsed (CURLOPT_CA_CACHE_TIMEOUT) only where there is no folder beside
-  // it; without, each new connection parses some hundred certificates in our thread.
+  // libcurl keeps a bundle that it has parsed (CURLOPT_CA_CACHE_TIMEOUT) only where there is no
+  // folder beside it; without, each new connection parses some hundred certificates in our thread.
   if (!target_.ca_file.empty() || has_bundle()) {
     set(easy, CURLOPT_CAPATH, static_cast<const char*>(nullptr));
   }

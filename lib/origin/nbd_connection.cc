@@ -242,8 +242,7 @@ void NbdConnection::retire(std::int64_t cookie) {
 }
 
 Error NbdConnection::verdict(const Request& request, const char* what) {
-  if (!usable() || means_lost(request.error) ||
-      nbd_wanted_events(handle_.get()) == 0) {
+  if (!usable() || means_lost(request.error) || nbd_wanted_events(handle_.get()) == 0) {
     if (request.error == ESHUTDOWN) break_off("the server is shutting down");
     return lost_error();
   }

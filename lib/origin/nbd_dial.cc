@@ -72,9 +72,7 @@ int nbd_step(nbd_handle* handle, int happened) {
 
 struct NbdDial::Job {
   explicit Job(std::string to)
-      : uri(std::move(to)),
-        bell(::eventfd(0, EFD_CLOEXEC)),
-        abandoned(::eventfd(0, EFD_CLOEXEC)) {}
+      : uri(std::move(to)), bell(::eventfd(0, EFD_CLOEXEC)), abandoned(::eventfd(0, EFD_CLOEXEC)) {}
   Job(const Job&) = delete;
   Job& operator=(const Job&) = delete;
   ~Job() {

@@ -1,11 +1,11 @@
 // A libnbd handle on its way to a server that has shaken hands.
 //
-// nbd_aio_connect_uri(3) is asynchronous but for two things. Its getaddrinfo(3) blocks, for half a minute
-// when DNS is gone. And libnbd gives GnuTLS a time-out for the handshake, with which GnuTLS waits in poll(2)
-// even for a socket that does not block: 40 s (GNUTLS_DEFAULT_HANDSHAKE_TIMEOUT) when the server has
-// stopped in mid-handshake. So a thread of its own does all that and rings; nobody waits for the
-// thread. Whoever loses interest destroys the dial: the thread then ends by itself, at once but for a
-// resolver that hangs, and touches nothing but its own job.
+// nbd_aio_connect_uri(3) is asynchronous but for two things. Its getaddrinfo(3) blocks, for half a
+// minute when DNS is gone. And libnbd gives GnuTLS a time-out for the handshake, with which GnuTLS
+// waits in poll(2) even for a socket that does not block: 40 s (GNUTLS_DEFAULT_HANDSHAKE_TIMEOUT)
+// when the server has stopped in mid-handshake. So a thread of its own does all that and rings;
+// nobody waits for the thread. Whoever loses interest destroys the dial: the thread then ends by
+// itself, at once but for a resolver that hangs, and touches nothing but its own job.
 //
 // Thread: any, one at a time.
 #pragma once

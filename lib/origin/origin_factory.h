@@ -44,7 +44,8 @@ using OriginMaker =
     std::function<Result<OriginFactory>(std::string_view spec, const OriginSettings& settings)>;
 
 // The `origin`, then its alternates, each by `make`. The token goes to the origin's own server
-// only: an alternate gets it when scheme, host and port are the same. Otherwise as origin_factory().
+// only: an alternate gets it when scheme, host and port are the same. Otherwise as
+// origin_factory().
 Result<std::vector<OriginCandidate>> origin_candidates(std::string_view origin,
                                                        std::span<const std::string> alternates,
                                                        const OriginMaker& make,

@@ -26,8 +26,7 @@ class AnswerClock {
   }
   // Something is open for twice the time-out, and what was asked a time-out later has its answer.
   bool leaves_one_alone(Time now, Scheduler::Duration timeout) const {
-    return !open_.empty() && now > open_.front() + 2 * timeout &&
-           latest_ > open_.front() + timeout;
+    return !open_.empty() && now > open_.front() + 2 * timeout && latest_ > open_.front() + timeout;
   }
 
  private:

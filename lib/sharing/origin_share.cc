@@ -19,7 +19,7 @@ constexpr milliseconds kJoinedFor(2000);
 
 struct OriginShare::Flight {
   Flight(Extent what, Scheduler::TimePoint when)
-      : extent(what), begun(when), memory(new(std::nothrow) std::byte[what.length]) {}
+      : extent(what), begun(when), memory(new (std::nothrow) std::byte[what.length]) {}
   std::span<std::byte> bytes() const { return {memory.get(), extent.length}; }
 
   const Extent extent;

@@ -75,8 +75,8 @@ class OriginShare : public std::enable_shared_from_this<OriginShare> {
   bool usable() const;
   Scheduler::TimePoint begun() const { return begun_; }
 
-  // Whether it shows what a fresh look shows: by an identity that holds for all of the content, else
-  // by places that chance chooses too. Both are usable, and held by the caller.
+  // Whether it shows what a fresh look shows: by an identity that holds for all of the content,
+  // else by places that chance chooses too. Both are usable, and held by the caller.
   Task<bool> shows_what(OriginShare& fresh);
 
   // Once for all members.

@@ -110,7 +110,8 @@ class SharedOrigin final : public Origin {
 
   const std::shared_ptr<OriginHub> hub_;
   const std::shared_ptr<Postbox> back_;
-  const std::shared_ptr<OriginMember> member_ = std::make_shared<OriginMember>();  // The hub's thread's.
+  // The hub's thread's, but for the pointer.
+  const std::shared_ptr<OriginMember> member_ = std::make_shared<OriginMember>();
   bool closed_ = false;
   OriginShare::Opened opened_;
   std::list<Question*> questions_;
@@ -124,8 +125,7 @@ Result<OriginFactory> shared_origin_factory(std::string_view spec, Reactor& reac
   if (!config::local_path(spec).empty()) return origin_factory(spec, reactor, settings);
   auto hub = OriginHub::of(spec, settings);
   if (!hub) return fail(hub.error());
-  return
-      [&reactor, hub = std::move(*hub)] { return std::make_unique<SharedOrigin>(reactor, hub); };
+  return [&reactor, hub = std::move(*hub)] { return std::make_unique<SharedOrigin>(reactor, hub); };
 }
 
 }  // namespace clonedev

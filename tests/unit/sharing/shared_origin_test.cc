@@ -101,8 +101,8 @@ class SharedOriginTest : public testing::Test {
     server_->start();
   }
   std::unique_ptr<Clone> clone(unsigned connections = 1) {
-    return std::make_unique<Clone>(
-        server_->uri(), OriginSettings{.timeout = 60s, .connections = connections});
+    return std::make_unique<Clone>(server_->uri(),
+                                   OriginSettings{.timeout = 60s, .connections = connections});
   }
   // Together, so that neither looks again at what the other has opened.
   void open(Clone& first, Clone& second) {
@@ -301,7 +301,8 @@ TEST_F(SharedOriginTest, a_loss_is_everybodys_and_all_come_back_to_one) {
   EXPECT_TRUE(is_nbd_pattern(4096, second->buffer));
 }
 
-// Who comes now means what is there now; nbdkit opens the file anew for each connection, so there is one.
+// Who comes now means what is there now; nbdkit opens the file anew for each connection, so there
+// is one.
 TEST_F(SharedOriginTest, a_file_that_was_replaced_is_not_shared_with_who_comes_later) {
   NbdServer server({"file", "{folder}/disk"});
   server.write_file("disk", std::string(1 << 20, 'a'));

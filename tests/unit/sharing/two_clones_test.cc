@@ -24,7 +24,8 @@ std::unique_ptr<CloneDevice> open_clone(const std::string& name, const std::stri
   options.dest = folder / (name + ".dest");
   options.meta = folder / (name + ".meta");
   options.hydration = false;
-  auto device = CloneDevice::open({name, kDisk, options, {folder / "state", folder / "run", false}});
+  auto device =
+      CloneDevice::open({name, kDisk, options, {folder / "state", folder / "run", false}});
   EXPECT_TRUE(device) << device.error().message();
   return device ? std::move(*device) : nullptr;
 }
