@@ -16,6 +16,7 @@ constexpr auto kShortestSteadyRound = milliseconds(200);  // Of which more depen
 constexpr unsigned kSettling = 1;
 constexpr double kGrowth = 1.25;  // Of goodput, when the window was doubled.
 constexpr unsigned kVainRounds = 2;
+constexpr double kQueueSeconds = 0.03;
 constexpr double kProbeUp = 1.5;
 constexpr double kProbeDown = 0.7;
 constexpr double kPays = 1.05;     // Of goodput, in a larger window.
@@ -41,7 +42,9 @@ std::uint64_t HydrationPace::extent() const {
 }
 
 void HydrationPace::set_window(std::uint64_t bytes) {
-  window_ = std::clamp(bytes, std::min(kFirstWindow, largest_window_), largest_window_);
+  const auto felt_by_nobody = static_cast<std::uint64_t>(goodput_ * kQueueSeconds);
+  const std::uint64_t least = std::min(std::max(kFirstWindow, felt_by_nobody), largest_window_);
+  window_ = std::clamp(bytes, least, largest_window_);
 }
 
 // ---- the origin ----
@@ -120,6 +123,7 @@ void HydrationPace::hold(TimePoint now) {
 void HydrationPace::judge_hold(double goodput, TimePoint now) {
   const bool fell = goodput < goodput_ * kFell;
   goodput_ = fell ? goodput : goodput_ * 0.75 + goodput * 0.25;
+  set_window(window_);
   if (fell) probe_pause_ = kFirstProbePause;
   if (now < next_probe_ && !fell) return;
   const double latency = seconds(round_latency_) / static_cast<double>(round_reads_);

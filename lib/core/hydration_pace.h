@@ -9,6 +9,8 @@
 //    when goodput grows by more than a few percent; or, when reads take clearly longer than the
 //    shortest one did, a smaller one, kept when goodput stays. What does not pay is tried ever more
 //    rarely.
+//  - It is never smaller than what comes in 30 ms: nobody feels such a queue, and where each
+//    request costs more than its bytes only larger extents can show what there is to have.
 // Rounds in which something else than the window held the reads back say nothing.
 // An extent is a twelfth of the window: large ones cost less, but several have to be under way.
 //
