@@ -29,7 +29,7 @@ std::uint64_t leading_blocks(std::span<const std::byte> data, bool zero) {
 
 }  // namespace
 
-Task<Result<>> Copier::keep(BlockRange blocks, std::span<std::byte> data, Kept& kept) {
+Task<Result<>> Copier::keep(BlockRange blocks, std::span<const std::byte> data, Kept& kept) {
   const Extent extent = map().geometry().bytes(blocks);
   const InFlight::Entry claim = co_await parts_.in_flight.acquire(extent);
   std::vector<Task<Result<>>> writes;
@@ -51,7 +51,7 @@ Task<Result<>> Copier::keep(BlockRange blocks, std::span<std::byte> data, Kept& 
   co_return outcome;
 }
 
-Task<Result<>> Copier::write_run(BlockRange blocks, std::span<std::byte> data, Kept& kept) {
+Task<Result<>> Copier::write_run(BlockRange blocks, std::span<const std::byte> data, Kept& kept) {
   const Geometry& geometry = map().geometry();
   const auto room = parts_.metadata.make_room(blocks);
   if (!room) co_return fail(live_map_full());
@@ -66,7 +66,7 @@ Task<Result<>> Copier::write_run(BlockRange blocks, std::span<std::byte> data, K
     const BlockRange part{blocks.first, count};
     const Extent extent = geometry.bytes(part);
     if (!as_zero) {
-      const iovec bytes = to_iovec(data.first(extent.length));
+      const iovec bytes = to_source(data.first(extent.length));
       const std::span<const iovec> list(&bytes, 1);
       auto written = co_await parts_.destination.write(extent.offset, list);
       if (!written) co_return written;

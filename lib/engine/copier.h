@@ -29,10 +29,10 @@ class Copier {
   explicit Copier(Parts parts) : parts_(parts) {}
 
   // `data` is the origin's content of `blocks`. Errc::live_map_full; of the destination's write.
-  Task<Result<>> keep(BlockRange blocks, std::span<std::byte> data, Kept& kept);
+  Task<Result<>> keep(BlockRange blocks, std::span<const std::byte> data, Kept& kept);
 
  private:
-  Task<Result<>> write_run(BlockRange blocks, std::span<std::byte> data, Kept& kept);
+  Task<Result<>> write_run(BlockRange blocks, std::span<const std::byte> data, Kept& kept);
   const StateMap& map() const { return parts_.metadata.map(); }
 
   Parts parts_;

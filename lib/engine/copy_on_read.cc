@@ -19,7 +19,7 @@ Task<> CopyOnRead::keep(Fetcher::Shared fetched) {
   const Geometry& geometry = parts_.map.geometry();
   const BlockRange blocks = geometry.covered(fetched->extent);
   if (blocks.empty()) co_return;
-  const std::span<std::byte> data = fetched->bytes(geometry.bytes(blocks));
+  const std::span<const std::byte> data = fetched->bytes(geometry.bytes(blocks));
   landing_ += data.size();
   Copier::Kept kept;
   const auto outcome = co_await parts_.copier.keep(blocks, data, kept);

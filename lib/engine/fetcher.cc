@@ -1,7 +1,6 @@
 #include "engine/fetcher.h"
 
 #include <algorithm>
-#include <cstring>
 
 #include "io/iovecs.h"
 
@@ -133,18 +132,23 @@ Task<> Fetcher::run(Shared fetched, BufferPool::Use use) {
   if (fetched->outcome_ && fetched->for_users_ && on_user_data_) on_user_data_(fetched);
 }
 
-Task<Result<>> Fetcher::fill(const Fetched& fetched, Scheduler::TimePoint give_up) {
+Task<Result<>> Fetcher::fill(Fetched& fetched, Scheduler::TimePoint give_up) {
   const Extent wanted = fetched.extent;
   const Extent there = intersect(wanted, {0, origin_ ? origin_->size() : 0});
-  const std::span<std::byte> bytes = fetched.bytes();
-  Result<> outcome;
+  const std::span<std::byte> room = fetched.buffer_.span();
+  OriginBytes brought{room.first(0)};
   if (!there.empty()) {
-    outcome = co_await origin_->read(there.offset, bytes.first(there.length), give_up);
+    auto read = co_await origin_->read(there.offset, room.first(there.length), give_up);
+    if (!read) co_return fail(read.error());
+    brought = std::move(*read);
   }
   if (there.length < wanted.length) {
-    std::memset(bytes.data() + there.length, 0, wanted.length - there.length);
+    if (brought.memory) std::ranges::copy(brought.bytes, room.begin());
+    std::ranges::fill(room.subspan(there.length), std::byte{0});
+    brought = OriginBytes{room};
   }
-  co_return outcome;
+  fetched.content_ = std::move(brought);
+  co_return Result<>();
 }
 
 // ---- for commands ----

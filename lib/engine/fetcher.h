@@ -29,7 +29,8 @@ namespace clonedev {
 
 class Fetcher {
  public:
-  // Data of the origin; the buffer goes back to the pool with the last owner.
+  // Data of the origin, in a buffer that goes back to the pool with the last owner, or in memory
+  // that others have part in; then the buffer only counts it.
   class Fetched {
    public:
     explicit Fetched(Extent whole) : extent(whole) {}
@@ -39,9 +40,9 @@ class Fetcher {
 
     const Extent extent;
     bool kept = false;  // Somebody sees to it that the destination gets it.
-    std::span<std::byte> bytes() const { return buffer_.span(); }
+    std::span<const std::byte> bytes() const { return content_.bytes; }
     // `part` lies in the extent.
-    std::span<std::byte> bytes(Extent part) const {
+    std::span<const std::byte> bytes(Extent part) const {
       assert(part.offset >= extent.offset && part.end() <= extent.end());
       return bytes().subspan(part.offset - extent.offset, part.length);
     }
@@ -52,6 +53,7 @@ class Fetcher {
     void unlist();
 
     BufferPool::Buffer buffer_;
+    OriginBytes content_;
     BufferPool::Acquire* memory_ = nullptr;  // While it waits for its buffer.
     Scheduler::TimePoint give_up_;
     Event done_;
@@ -90,7 +92,7 @@ class Fetcher {
 
  private:
   Task<> run(Shared fetched, BufferPool::Use use);
-  Task<Result<>> fill(const Fetched& fetched, Scheduler::TimePoint give_up);
+  Task<Result<>> fill(Fetched& fetched, Scheduler::TimePoint give_up);
   Task<Result<>> read_part(Extent part, Extent wanted, std::vector<iovec> data, Purpose purpose,
                            Scheduler::TimePoint give_up);
   Task<Result<Shared>> wait_for(Shared fetched, Scheduler::TimePoint give_up);

@@ -75,7 +75,7 @@ Task<Result<>> Growth::bring_from_origin(BlockRange block, Scheduler::TimePoint 
   if (map.at(block.first) != BlockState::origin) co_return Result<>{};
   const auto room = parts_.metadata.make_room(block);
   if (!room) co_return fail(live_map_full());
-  const iovec data = to_iovec((*fetched)->bytes(extent));
+  const iovec data = to_source((*fetched)->bytes(extent));
   const std::span<const iovec> list(&data, 1);
   auto written = co_await parts_.destination.write(extent.offset, list);
   if (written) parts_.metadata.set(*room, block, BlockState::destination, Cause::copied);

@@ -426,7 +426,7 @@ Task<Result<>> Hydrator::land(BlockRange blocks, const Fetcher::Fetched& fetched
   // The disk may have grown since: what was read ends where it ended. Growing has seen to that
   // block.
   const Extent there = intersect(map().geometry().bytes(blocks), fetched.extent);
-  const std::span<std::byte> data = fetched.bytes(there);
+  const std::span<const std::byte> data = fetched.bytes(there);
   const auto began = parts_.scheduler.now();
   landing_ += data.size();
   const auto outcome = co_await parts_.copier.keep(blocks, data, kept);

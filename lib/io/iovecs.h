@@ -19,5 +19,9 @@ void iov_zero(std::span<const iovec> data);
 bool iov_aligned(std::span<const iovec> data, std::size_t alignment);
 
 inline iovec to_iovec(std::span<std::byte> bytes) { return {bytes.data(), bytes.size()}; }
+// To be written from, never read into.
+inline iovec to_source(std::span<const std::byte> bytes) {
+  return {const_cast<std::byte*>(bytes.data()), bytes.size()};
+}
 
 }  // namespace clonedev

@@ -129,11 +129,11 @@ int FileOrigin::choose(std::uint64_t offset, iovec& piece) const {
   return direct_fd_;
 }
 
-Task<Result<>> FileOrigin::read(std::uint64_t offset, std::span<std::byte> buffer) {
+Task<Result<OriginBytes>> FileOrigin::read(std::uint64_t offset, std::span<std::byte> room) {
   const auto inside = gate_.enter();
-  while (!buffer.empty()) {
+  for (std::span<std::byte> left = room; !left.empty();) {
     if (state_ != State::connected) co_return fail(not_open());
-    iovec piece = to_iovec(buffer);
+    iovec piece = to_iovec(left);
     const int fd = choose(offset, piece);
     const int got = co_await reactor_.readv(fd, &piece, 1, offset);
     if (got == -EINTR) continue;
@@ -141,13 +141,13 @@ Task<Result<>> FileOrigin::read(std::uint64_t offset, std::span<std::byte> buffe
     if (got == -EINVAL && fd == direct_fd_ && std::exchange(direct_works_, false)) continue;
     if (got <= 0) co_return fail(read_error(got, offset));
     offset += static_cast<std::uint64_t>(got);
-    buffer = buffer.subspan(static_cast<std::size_t>(got));
+    left = left.subspan(static_cast<std::size_t>(got));
   }
   if (changed_in_use()) {
     state_ = State::down;
     co_return fail(error(Errc::unavailable, "was written while it was in use"));
   }
-  co_return Result<>();
+  co_return OriginBytes{room};
 }
 
 // Somebody boots from the golden image: what was read may be a mixture already. Asked after each

@@ -154,10 +154,10 @@ Result<> HttpOrigin::learn(const HttpExchange& exchange) {
   return {};
 }
 
-Task<Result<>> HttpOrigin::read(std::uint64_t offset, std::span<std::byte> buffer) {
+Task<Result<OriginBytes>> HttpOrigin::read(std::uint64_t offset, std::span<std::byte> room) {
   const auto inside = gate_.enter();
   const Limits limits{.most = kPiece};
-  co_return co_await read_pieces(offset, buffer, limits);
+  co_return co_await read_pieces(offset, room, limits);
 }
 
 Task<Result<>> HttpOrigin::read_piece(std::uint64_t offset, std::span<std::byte> buffer) {

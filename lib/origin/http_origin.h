@@ -56,7 +56,7 @@ class HttpOrigin final : public Origin, private PieceReader {
   Task<Result<>> open() override;
   std::uint64_t size() const override { return pin_.size; }
   Task<Result<std::string>> identity() override;
-  Task<Result<>> read(std::uint64_t offset, std::span<std::byte> buffer) override;
+  Task<Result<OriginBytes>> read(std::uint64_t offset, std::span<std::byte> room) override;
   Task<Result<std::vector<OriginExtent>>> extents(Extent range) override;
   State state() const override;
   std::string last_error() const override { return last_error_; }

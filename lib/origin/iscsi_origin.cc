@@ -112,12 +112,12 @@ std::size_t IscsiOrigin::usable_sessions() const {
       std::count_if(sessions_.begin(), sessions_.end(), [](const auto& s) { return s->usable(); }));
 }
 
-Task<Result<>> IscsiOrigin::read(std::uint64_t offset, std::span<std::byte> buffer) {
+Task<Result<OriginBytes>> IscsiOrigin::read(std::uint64_t offset, std::span<std::byte> room) {
   const auto inside = gate_.enter();
   Limits limits{disk_.sector, kPieceOfIscsi};
   const std::uint64_t allowed = std::uint64_t{disk_.most_sectors} * disk_.sector;
   if (allowed != 0) limits.most = std::min<std::size_t>(limits.most, allowed);
-  co_return co_await read_pieces(offset, buffer, limits);
+  co_return co_await read_pieces(offset, room, limits);
 }
 
 Task<Result<>> IscsiOrigin::read_piece(std::uint64_t offset, std::span<std::byte> buffer) {

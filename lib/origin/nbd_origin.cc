@@ -77,10 +77,10 @@ std::size_t NbdOrigin::usable_connections() const {
                                                 [](const auto& c) { return c->usable(); }));
 }
 
-Task<Result<>> NbdOrigin::read(std::uint64_t offset, std::span<std::byte> buffer) {
+Task<Result<OriginBytes>> NbdOrigin::read(std::uint64_t offset, std::span<std::byte> room) {
   const auto inside = gate_.enter();
   const Limits limits{export_.minimum, std::min(kPieceOfNbd, export_.maximum)};
-  co_return co_await read_pieces(offset, buffer, limits);
+  co_return co_await read_pieces(offset, room, limits);
 }
 
 Task<Result<>> NbdOrigin::read_piece(std::uint64_t offset, std::span<std::byte> buffer) {

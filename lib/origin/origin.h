@@ -1,7 +1,7 @@
 // The read-only source of a clone. There is no way to write it.
 //
-// Units: bytes. Thread: the scheduler's. Ownership: the buffer of a read is the caller's until the
-// task ends, and is never touched afterwards. Close before destruction.
+// Units: bytes. Thread: the scheduler's. Ownership: the room of a read is the caller's, who keeps
+// it until the task ends; it is never touched afterwards. Close before destruction.
 #pragma once
 
 #include <cstdint>
@@ -22,6 +22,13 @@ struct OriginExtent {
   bool zero;
 };
 
+// What a read has brought: in the room it was given or, where others may have read the same, in
+// memory that lives as long as somebody holds it. That is aligned to pages, if the offset is.
+struct OriginBytes {
+  std::span<const std::byte> bytes;
+  std::shared_ptr<const void> memory = nullptr;  // Of the bytes, unless they are in the room.
+};
+
 class Origin {
  public:
   enum class State { connecting, connected, down, closed };
@@ -34,10 +41,10 @@ class Origin {
   // What the content is bound to (I11), e.g. "blockdev:wwn=...;size=..." or
   // "nbd:size=...;samples=...": equal text, equal origin. Printable, at most 255 bytes.
   virtual Task<Result<std::string>> identity() = 0;
-  // Fills the buffer from [offset, offset + size), which lies inside size().
+  // Brings [offset, offset + room.size()), which lies inside size().
   // Errc::origin_read: the server answered with an error, the connection is fine.
   // Errc::unavailable: the connection is gone; nothing else will be answered.
-  virtual Task<Result<>> read(std::uint64_t offset, std::span<std::byte> buffer) = 0;
+  virtual Task<Result<OriginBytes>> read(std::uint64_t offset, std::span<std::byte> room) = 0;
   // What is known of the range, in order, from its beginning, possibly not to its end; where
   // nothing is known one extent that is not zero.
   virtual Task<Result<std::vector<OriginExtent>>> extents(Extent range) = 0;

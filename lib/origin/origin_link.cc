@@ -230,18 +230,18 @@ Duration OriginLink::next_pause() {
   return Duration(spread(jitter_));
 }
 
-Task<Result<>> OriginLink::read(std::uint64_t offset, std::span<std::byte> buffer,
-                                TimePoint give_up) {
+Task<Result<OriginBytes>> OriginLink::read(std::uint64_t offset, std::span<std::byte> room,
+                                           TimePoint give_up) {
   const auto inside = gate_.enter();
   for (unsigned tries = 0;;) {
     auto origin = co_await connected_origin(give_up);
     if (!origin) co_return fail(origin.error());
-    const auto done = co_await (*origin)->read(offset, buffer);
+    auto done = co_await (*origin)->read(offset, room);
     if (done) {
       away_ = false;
-      bytes_read_ += buffer.size();
+      bytes_read_ += room.size();
       pause_ = pace_.first_pause;
-      co_return Result<>();
+      co_return std::move(done);
     }
     Error error = done.error();
     auto again = co_await after_failure(**origin, std::move(error), tries, give_up);

@@ -23,9 +23,8 @@
 // Known down: an attempt to connect has failed, with every candidate, or there was no connection
 // for two seconds.
 //
-// Units: bytes. Thread: the scheduler's that is current() in open(). Ownership: the buffer of a
-// read is the caller's until the task ends and never touched afterwards; close() has ended before
-// the link is destroyed.
+// Units: bytes. Thread: the scheduler's that is current() in open(). Ownership: of the room of a
+// read as Origin's; close() has ended before the link is destroyed.
 #pragma once
 
 #include <cstdint>
@@ -79,9 +78,9 @@ class OriginLink {
   std::uint64_t size() const { return binding_ ? binding_->size : 0; }
   const std::optional<Binding>& binding() const { return binding_; }
 
-  // [offset, offset + buffer.size()) lies inside size().
-  Task<Result<>> read(std::uint64_t offset, std::span<std::byte> buffer,
-                      Scheduler::TimePoint give_up);
+  // As Origin::read().
+  Task<Result<OriginBytes>> read(std::uint64_t offset, std::span<std::byte> room,
+                                 Scheduler::TimePoint give_up);
   // As Origin::extents(); waits and ends like read().
   Task<Result<std::vector<OriginExtent>>> extents(Extent range, Scheduler::TimePoint give_up);
   // Whether there is a connection; false: the deadline came first, or close(). For background

@@ -22,9 +22,42 @@ Pages allocate_pages(std::size_t count) {
   return Pages(static_cast<std::byte*>(std::aligned_alloc(kBlock, count * kBlock)));
 }
 
-std::string hex_digest(std::span<const std::byte> bytes) {
-  const XXH128_hash_t hash = XXH3_128bits(bytes.data(), bytes.size());
-  return fmt::format("{:016x}{:016x}", hash.high64, hash.low64);
+Error no_memory() { return {make_error_code(Errc::unavailable), "origin: no memory for samples"}; }
+
+// XXH3, 128 bits.
+class Digest {
+ public:
+  Digest() { XXH3_128bits_reset(state_.get()); }
+  void add(std::span<const std::byte> bytes) const {
+    XXH3_128bits_update(state_.get(), bytes.data(), bytes.size());
+  }
+  std::string hex() const {
+    const XXH128_hash_t hash = XXH3_128bits_digest(state_.get());
+    return fmt::format("{:016x}{:016x}", hash.high64, hash.low64);
+  }
+
+ private:
+  struct Free {
+    void operator()(XXH3_state_t* state) const { XXH3_freeState(state); }
+  };
+  const std::unique_ptr<XXH3_state_t, Free> state_{XXH3_createState()};
+};
+
+using Reads = std::vector<Result<OriginBytes>>;
+
+// All at once, each into a page; ends when all have ended.
+Task<Reads> read_all(Origin& origin, const std::vector<Extent>& extents, const Pages& pages) {
+  std::vector<Task<Result<OriginBytes>>> under_way;
+  for (std::size_t i = 0; i < extents.size(); ++i) {
+    const std::span<std::byte> room(pages.get() + i * kBlock, extents[i].length);
+    under_way.push_back(origin.read(extents[i].offset, room));
+  }
+  Reads reads;
+  for (auto& one : under_way) {
+    auto read = co_await one;
+    reads.push_back(std::move(read));
+  }
+  co_return reads;
 }
 
 }  // namespace
@@ -44,45 +77,26 @@ std::vector<Extent> sample_extents(std::uint64_t size) {
 Task<Result<std::string>> sample_digest(Origin& origin) {
   const std::vector<Extent> extents = sample_extents(origin.size());
   const Pages pages = allocate_pages(std::max<std::size_t>(extents.size(), 1));
-  if (!pages) co_return fail(Errc::unavailable, "origin: no memory for samples");
-  std::vector<Task<Result<>>> reads;
-  std::size_t length = 0;
-  for (const Extent& extent : extents) {
-    const std::span<std::byte> room(pages.get() + length, extent.length);
-    reads.push_back(origin.read(extent.offset, room));
-    length += extent.length;  // Only the last sample can be short, so every one is page aligned.
+  if (!pages) co_return fail(no_memory());
+  const Reads reads = co_await read_all(origin, extents, pages);
+  const Digest digest;
+  for (const Result<OriginBytes>& read : reads) {
+    if (!read) co_return fail(read.error());
+    digest.add(read->bytes);
   }
-  Result<> outcome;
-  for (auto& read : reads) {
-    auto done = co_await read;
-    if (!done && outcome) outcome = std::move(done);
-  }
-  if (!outcome) co_return fail(outcome.error());
-  co_return hex_digest({pages.get(), length});
+  co_return digest.hex();
 }
 
 Task<Result<BlockHashes>> block_hashes(Origin& origin, const std::vector<Extent>& extents) {
   const Pages pages = allocate_pages(std::max<std::size_t>(extents.size(), 1));
-  if (!pages) co_return fail(Errc::unavailable, "origin: no memory for samples");
-  const auto room = [&](std::size_t i) {
-    return std::span<std::byte>(pages.get() + i * kBlock, extents[i].length);
-  };
-  std::vector<Task<Result<>>> reads;
-  for (std::size_t i = 0; i < extents.size(); ++i) {
-    reads.push_back(origin.read(extents[i].offset, room(i)));
+  if (!pages) co_return fail(no_memory());
+  const Reads reads = co_await read_all(origin, extents, pages);
+  BlockHashes hashes;
+  for (const Result<OriginBytes>& read : reads) {
+    if (!read && read.error().code != Errc::origin_read) co_return fail(read.error());
+    std::optional<std::uint64_t>& hash = hashes.emplace_back();
+    if (read) hash = XXH3_64bits(read->bytes.data(), read->bytes.size());
   }
-  BlockHashes hashes(extents.size());
-  Result<> outcome;
-  for (std::size_t i = 0; i < extents.size(); ++i) {
-    Task<Result<>>& read = reads[i];
-    auto done = co_await read;
-    if (done) {
-      hashes[i] = XXH3_64bits(room(i).data(), room(i).size());
-    } else if (done.error().code != Errc::origin_read && outcome) {
-      outcome = std::move(done);
-    }
-  }
-  if (!outcome) co_return fail(outcome.error());
   co_return hashes;
 }
 

@@ -1,7 +1,6 @@
 #include "origin/piece_reader.h"
 
 #include <algorithm>
-#include <cstring>
 #include <utility>
 #include <vector>
 
@@ -13,17 +12,16 @@ Extent PieceReader::widened(Extent extent, std::uint64_t unit) {
   return {begin, end - begin};
 }
 
-Task<Result<>> PieceReader::read_pieces(std::uint64_t offset, std::span<std::byte> buffer,
-                                        Limits limits) {
-  const Extent wanted{offset, buffer.size()};
+Task<Result<OriginBytes>> PieceReader::read_pieces(std::uint64_t offset, std::span<std::byte> room,
+                                                   Limits limits) {
+  const Extent wanted{offset, room.size()};
   const Extent whole = widened(wanted, limits.unit);
-  if (whole == wanted) co_return co_await read_units(offset, buffer, limits.most);
-  std::vector<std::byte> bounce(whole.length);
-  const std::span<std::byte> room(bounce);
-  auto done = co_await read_units(whole.offset, room, limits.most);
+  std::vector<std::byte> bounce(whole == wanted ? 0 : whole.length);
+  const std::span<std::byte> target = whole == wanted ? room : std::span(bounce);
+  auto done = co_await read_units(whole.offset, target, limits.most);
   if (!done) co_return fail(done.error());
-  std::memcpy(buffer.data(), bounce.data() + (offset - whole.offset), buffer.size());
-  co_return Result<>();
+  if (whole != wanted) std::copy_n(&target[offset - whole.offset], room.size(), room.data());
+  co_return OriginBytes{room};
 }
 
 Task<Result<>> PieceReader::read_units(std::uint64_t offset, std::span<std::byte> buffer,

@@ -8,9 +8,7 @@
 #include <cstdint>
 #include <span>
 
-#include "clonedev/error.h"
-#include "clonedev/extent.h"
-#include "io/task.h"
+#include "origin/origin.h"
 
 namespace clonedev {
 
@@ -28,8 +26,9 @@ class PieceReader {
 
   // Whole units, at most `most`. Called anew while others are under way.
   virtual Task<Result<>> read_piece(std::uint64_t offset, std::span<std::byte> buffer) = 0;
-  // The first error of the pieces, when all of them have ended.
-  Task<Result<>> read_pieces(std::uint64_t offset, std::span<std::byte> buffer, Limits limits);
+  // Into the room. The first error of the pieces, when all of them have ended.
+  Task<Result<OriginBytes>> read_pieces(std::uint64_t offset, std::span<std::byte> room,
+                                        Limits limits);
 
  private:
   Task<Result<>> read_units(std::uint64_t offset, std::span<std::byte> buffer, std::size_t most);

@@ -1,7 +1,6 @@
 #include "sharing/origin_share.h"
 
 #include <algorithm>
-#include <new>
 #include <random>
 
 #include "origin/content_proof.h"
@@ -14,25 +13,27 @@ using std::chrono::milliseconds;
 constexpr milliseconds kLookAfter(500);
 // Longer than any round trip; what takes longer may never come.
 constexpr milliseconds kJoinedFor(2000);
+// Who wants a smaller part of what was read than this gets a copy, lest a few bytes keep it all.
+constexpr std::size_t kSmallPart = 4;
+
+Error no_memory() { return {make_error_code(Errc::unavailable), "no memory to read into"}; }
 
 }  // namespace
 
 struct OriginShare::Flight {
-  Flight(Extent what, Scheduler::TimePoint when)
-      : extent(what), begun(when), memory(new (std::nothrow) std::byte[what.length]) {}
-  std::span<std::byte> bytes() const { return {memory.get(), extent.length}; }
+  Flight(Extent what, Scheduler::TimePoint when) : extent(what), begun(when) {}
 
   const Extent extent;
   const Scheduler::TimePoint begun;
-  const std::unique_ptr<std::byte[]> memory;
-  Result<> outcome;
+  Result<OriginBytes> outcome;
   Event done;
 };
 
 OriginShare::OriginShare(std::unique_ptr<Origin> origin, Scheduler::Duration timeout,
-                         Gate::Holder inside)
+                         std::shared_ptr<SparePages> pages, Gate::Holder inside)
     : origin_(std::move(origin)),
       timeout_(timeout),
+      pages_(std::move(pages)),
       begun_(Scheduler::current().now()),
       inside_(std::move(inside)) {}
 
@@ -103,6 +104,7 @@ Task<> OriginShare::watch() {
   const auto inside = under_way_.enter();
   Scheduler& scheduler = Scheduler::current();
   while (usable() && !answers_.leaves_one_alone(scheduler.now(), timeout_)) {
+    if (flights_.empty()) pages_->trim();
     const auto next = scheduler.now() + kLookAfter;
     co_await stop_.wait_until(next);
   }
@@ -130,10 +132,8 @@ Task<Result<std::vector<OriginExtent>>> OriginShare::extents(Extent range) {
   co_return found;
 }
 
-Task<Result<>> OriginShare::read(std::uint64_t offset, std::shared_ptr<ReaderMemory> memory,
-                                 Scheduler::TimePoint since) {
+Task<Result<OriginBytes>> OriginShare::read(Extent wanted, Scheduler::TimePoint since) {
   const auto inside = under_way_.enter();
-  const Extent wanted{offset, memory->size()};
   std::shared_ptr<Flight> flight = find(wanted, since);
   const bool joined = flight != nullptr;
   if (!joined) flight = begin(wanted);
@@ -144,8 +144,17 @@ Task<Result<>> OriginShare::read(std::uint64_t offset, std::shared_ptr<ReaderMem
     co_await flight->done.wait();
   }
   if (!flight->outcome) co_return fail(flight->outcome.error());
-  memory->fill(flight->bytes().subspan(offset - flight->extent.offset, wanted.length));
-  co_return Result<>();
+  co_return part_of(*flight->outcome, wanted.offset - flight->extent.offset, wanted.length);
+}
+
+Result<OriginBytes> OriginShare::part_of(const OriginBytes& whole, std::size_t at,
+                                         std::size_t length) {
+  const std::span<const std::byte> part = whole.bytes.subspan(at, length);
+  if (length >= whole.bytes.size() / kSmallPart) return OriginBytes{part, whole.memory};
+  const SparePages::Pages pages = pages_->take(length);
+  if (!pages) return fail(no_memory());
+  std::ranges::copy(part, pages.get());
+  return OriginBytes{{pages.get(), length}, pages};
 }
 
 std::shared_ptr<OriginShare::Flight> OriginShare::find(Extent extent,
@@ -171,12 +180,14 @@ std::shared_ptr<OriginShare::Flight> OriginShare::begin(Extent extent) {
 Task<> OriginShare::fly([[maybe_unused]] std::shared_ptr<OriginShare> self,
                         std::shared_ptr<Flight> flight) {
   const auto inside = under_way_.enter();
-  if (flight->memory) {
+  if (const SparePages::Pages pages = pages_->take(flight->extent.length)) {
     const auto asked = answers_.ask(flight->begun);
-    flight->outcome = co_await origin_->read(flight->extent.offset, flight->bytes());
+    const std::span<std::byte> room(pages.get(), flight->extent.length);
+    flight->outcome = co_await origin_->read(flight->extent.offset, room);
     answers_.end(asked, flight->outcome || flight->outcome.error().code == Errc::origin_read);
+    if (flight->outcome && !flight->outcome->memory) flight->outcome->memory = pages;
   } else {
-    flight->outcome = fail(Errc::unavailable, "no memory to read into");
+    flight->outcome = fail(no_memory());
   }
   if (!flight->outcome) tell();
   flights_.remove(flight);

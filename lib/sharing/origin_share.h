@@ -6,8 +6,9 @@
 // Single flight: a read that lies inside one under way joins it, unless that one began before the
 // reader came, or is so old that it may hang for ever. A joined read that fails is done again for
 // exactly what was wanted, if it was larger: the error may lie beside it. Reads go to memory of
-// their own, and from there to each who waited, so that nobody's end has to wait for the server.
-// That memory is as much as the clones together have under way, which is bounded by each of them.
+// their own, which all who waited share, so that nobody's end has to wait for the server, and
+// nothing is copied. It is as much as the clones together have under way, which is bounded by each
+// of them; who joined for a small part of something large gets that part alone.
 //
 // An origin that answers what it was asked later and leaves something earlier without an answer is
 // given up (answer_clock.h): somebody may wait for that one.
@@ -25,9 +26,9 @@
 #include <vector>
 
 #include "io/event.h"
+#include "io/spare_pages.h"
 #include "origin/origin.h"
 #include "sharing/answer_clock.h"
-#include "sharing/reader_memory.h"
 
 namespace clonedev {
 
@@ -61,7 +62,8 @@ class OriginShare : public std::enable_shared_from_this<OriginShare> {
   };
 
   // `timeout`: the origin's own. `inside`: held until it is destroyed.
-  OriginShare(std::unique_ptr<Origin> origin, Scheduler::Duration timeout, Gate::Holder inside);
+  OriginShare(std::unique_ptr<Origin> origin, Scheduler::Duration timeout,
+              std::shared_ptr<SparePages> pages, Gate::Holder inside);
   OriginShare(const OriginShare&) = delete;
   OriginShare& operator=(const OriginShare&) = delete;
   ~OriginShare();
@@ -81,15 +83,15 @@ class OriginShare : public std::enable_shared_from_this<OriginShare> {
 
   // Once for all members.
   Task<Result<Opened>> open();
-  // As Origin's. Joins no read that began before `since`.
-  Task<Result<>> read(std::uint64_t offset, std::shared_ptr<ReaderMemory> memory,
-                      Scheduler::TimePoint since);
+  // As Origin's, but always in memory of its own. Joins no read that began before `since`.
+  Task<Result<OriginBytes>> read(Extent wanted, Scheduler::TimePoint since);
   Task<Result<std::vector<OriginExtent>>> extents(Extent range);
 
  private:
   struct Flight;
   Task<> open_origin();
   Task<Result<>> look();
+  Result<OriginBytes> part_of(const OriginBytes& whole, std::size_t at, std::size_t length);
   Task<> watch();
   Task<> close_origin(std::shared_ptr<OriginShare> self);
   Task<> fly(std::shared_ptr<OriginShare> self, std::shared_ptr<Flight> flight);
@@ -99,6 +101,7 @@ class OriginShare : public std::enable_shared_from_this<OriginShare> {
 
   const std::unique_ptr<Origin> origin_;
   const Scheduler::Duration timeout_;
+  const std::shared_ptr<SparePages> pages_;
   const Scheduler::TimePoint begun_;
   const std::shared_ptr<OriginNews> news_ = std::make_shared<OriginNews>();
   std::size_t members_ = 0;

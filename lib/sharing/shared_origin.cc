@@ -57,16 +57,12 @@ class SharedOrigin final : public Origin {
   }
   std::uint64_t size() const override { return opened_.size; }
   Task<Result<std::string>> identity() override { co_return opened_.identity; }
-  Task<Result<>> read(std::uint64_t offset, std::span<std::byte> buffer) override {
-    const auto inside = gate_.enter();
-    auto memory = std::make_shared<ReaderMemory>(buffer);
-    Work<void> work = [offset, memory](OriginMember& member) {
-      auto target = memory;
-      return member.share->read(offset, std::move(target), member.since);
+  Task<Result<OriginBytes>> read(std::uint64_t offset, std::span<std::byte> room) override {
+    Work<OriginBytes> work = [wanted = Extent{offset, room.size()}](OriginMember& member) {
+      return member.share->read(wanted, member.since);
     };
-    auto outcome = co_await ask(std::move(work));
-    memory->withdraw();
-    co_return outcome;
+    auto brought = co_await ask(std::move(work));
+    co_return brought;
   }
   Task<Result<std::vector<OriginExtent>>> extents(Extent range) override {
     Work<std::vector<OriginExtent>> work = [range](OriginMember& member) {

@@ -20,7 +20,7 @@ Task<Result<>> MemoryOrigin::open() {
 
 Task<Result<std::string>> MemoryOrigin::identity() { co_return world_->identity; }
 
-Task<Result<>> MemoryOrigin::read(std::uint64_t offset, std::span<std::byte> buffer) {
+Task<Result<OriginBytes>> MemoryOrigin::read(std::uint64_t offset, std::span<std::byte> room) {
   ++world_->reads;
   ++world_->reads_under_way;
   const Scheduler::Duration delay = world_->pace ? world_->pace() : world_->delay;
@@ -31,15 +31,15 @@ Task<Result<>> MemoryOrigin::read(std::uint64_t offset, std::span<std::byte> buf
     state_ = state_ == State::closed ? state_ : State::down;
     co_return fail(Errc::unavailable, "memory origin: the connection is gone");
   }
-  for (std::uint64_t block = offset / 4096; block * 4096 < offset + buffer.size(); ++block) {
+  for (std::uint64_t block = offset / 4096; block * 4096 < offset + room.size(); ++block) {
     if (world_->bad_blocks.contains(block)) co_return fail(Errc::origin_read, "bad sector");
   }
-  for (std::uint64_t sector = offset / 512; sector * 512 < offset + buffer.size(); ++sector) {
+  for (std::uint64_t sector = offset / 512; sector * 512 < offset + room.size(); ++sector) {
     if (world_->bad_sectors.contains(sector)) co_return fail(Errc::origin_read, "bad sector");
   }
-  std::copy_n(world_->content.begin() + static_cast<std::ptrdiff_t>(offset), buffer.size(),
-              buffer.begin());
-  co_return Result<>{};
+  std::copy_n(world_->content.begin() + static_cast<std::ptrdiff_t>(offset), room.size(),
+              room.begin());
+  co_return OriginBytes{room};
 }
 
 Task<Result<std::vector<OriginExtent>>> MemoryOrigin::extents(Extent range) {

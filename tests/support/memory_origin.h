@@ -45,7 +45,7 @@ class MemoryOrigin final : public Origin {
   Task<Result<>> open() override;
   std::uint64_t size() const override { return world_->content.size(); }
   Task<Result<std::string>> identity() override;
-  Task<Result<>> read(std::uint64_t offset, std::span<std::byte> buffer) override;
+  Task<Result<OriginBytes>> read(std::uint64_t offset, std::span<std::byte> room) override;
   Task<Result<std::vector<OriginExtent>>> extents(Extent range) override;
   State state() const override { return state_; }
   std::string last_error() const override { return {}; }

@@ -61,10 +61,10 @@ class AlternatesTest : public testing::Test {
   }
   void find(int place) { at(place).reachable = true; }
   MemoryOrigin::World& at(int place) { return *places_[static_cast<std::size_t>(place)]; }
-  Result<> read(Scheduler::Duration limit = 20s) {
+  Result<OriginBytes> read(Scheduler::Duration limit = 20s) {
     return sim_.run(link_->read(8192, buffer_, sim_.now() + limit));
   }
-  std::error_code code_of(const Result<>& outcome) {
+  std::error_code code_of(const Result<OriginBytes>& outcome) {
     return outcome ? std::error_code() : outcome.error().code;
   }
 

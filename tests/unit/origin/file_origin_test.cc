@@ -53,7 +53,7 @@ class FileOriginTest : public testing::Test {
     auto text = run_on(*reactor_, [this] { return origin_->identity(); });
     return text ? *text : "error: " + text.error().message();
   }
-  Result<> read(std::uint64_t offset, std::span<std::byte> buffer) {
+  Result<OriginBytes> read(std::uint64_t offset, std::span<std::byte> buffer) {
     return run_on(*reactor_, [&] { return origin_->read(offset, buffer); });
   }
   std::string read_text(std::uint64_t offset, std::size_t length) {

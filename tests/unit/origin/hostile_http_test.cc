@@ -39,7 +39,8 @@ class HostileHttp : public HttpOriginBed {
     EXPECT_EQ(buffer.substr(8192), std::string(4096, '#'));
     return done ? "data" : done.error().message();
   }
-  Task<Result<>> read_and_close(std::span<std::byte> room, const std::atomic<bool>& under_way) {
+  Task<Result<OriginBytes>> read_and_close(std::span<std::byte> room,
+                                           const std::atomic<bool>& under_way) {
     auto reading = origin_->read(4096, room);
     while (!under_way) co_await reactor_->sleep_for(1ms);
     co_await origin_->close();

@@ -32,15 +32,16 @@ class HostileNbd : public testing::Test {
   }
   // One read of kLength bytes, into a buffer that is freed when read() has returned and lies
   // between guards. `answer` is what the server does after a proper handshake.
-  Result<> read_from(bool structured, std::function<void(HostilePeer&, const Request&)> answer,
-                     Scheduler::Duration patience = 5s) {
+  Result<OriginBytes> read_from(bool structured,
+                                std::function<void(HostilePeer&, const Request&)> answer,
+                                Scheduler::Duration patience = 5s) {
     HostileNbdServer server([&](HostilePeer& peer) {
       Request request;
       if (peer.handshake(kHostileSize, structured)) {
         while (peer.next(request)) answer(peer, request);
       }
     });
-    if (auto opened = open(server, patience); !opened) return opened;
+    if (auto opened = open(server, patience); !opened) return fail(opened.error());
     auto memory = std::make_unique<std::vector<std::byte>>(3 * kLength, std::byte{0xee});
     const auto buffer = std::span(*memory).subspan(kLength, kLength);
     const auto done = run_on(*reactor_, [&] { return origin_->read(4096, buffer); });

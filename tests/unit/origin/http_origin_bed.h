@@ -30,7 +30,7 @@ class HttpOriginBed : public testing::Test {
     if (origin_) run_on(*reactor_, [this] { return origin_->close(); });
     origin_.reset();
   }
-  Result<> read(std::uint64_t offset, std::span<std::byte> buffer) {
+  Result<OriginBytes> read(std::uint64_t offset, std::span<std::byte> buffer) {
     return run_on(*reactor_, [&] { return origin_->read(offset, buffer); });
   }
   std::string identity() {

@@ -64,7 +64,7 @@ class IscsiOriginTest : public testing::Test {
     if (origin_) run_on(*reactor_, [this] { return origin_->close(); });
     origin_.reset();
   }
-  Result<> read(std::uint64_t offset, std::span<std::byte> buffer) {
+  Result<OriginBytes> read(std::uint64_t offset, std::span<std::byte> buffer) {
     return run_on(*reactor_, [&] { return origin_->read(offset, buffer); });
   }
   Result<std::string> identity() {
@@ -314,7 +314,7 @@ TEST_F(IscsiOriginTest, close_ends_reads_and_an_open_under_way) {
   ASSERT_TRUE(open(target_->url(1), 60s));
   target_->freeze();
   std::vector<std::byte> buffer(1 << 20);
-  Task<Result<>> reading;
+  Task<Result<OriginBytes>> reading;
   run_on(*reactor_, [&] {
     reading = origin_->read(0, buffer);
     return pause(50ms);

@@ -34,7 +34,7 @@ class NbdOriginTest : public testing::Test {
     if (origin_) run_on(*reactor_, [this] { return origin_->close(); });
     origin_.reset();
   }
-  Result<> read(std::uint64_t offset, std::span<std::byte> buffer) {
+  Result<OriginBytes> read(std::uint64_t offset, std::span<std::byte> buffer) {
     return run_on(*reactor_, [&] { return origin_->read(offset, buffer); });
   }
   void let_pass(Scheduler::Duration time) {
@@ -296,7 +296,7 @@ TEST_F(NbdOriginTest, close_ends_reads_under_way_at_once) {
   ASSERT_TRUE(open(60s));
   std::vector<std::byte> buffer(65536);
   auto reader = [&]() { return origin_->read(0, buffer); };
-  Task<Result<>> reading;
+  Task<Result<OriginBytes>> reading;
   run_on(*reactor_, [&] {
     reading = reader();
     return pause(100ms);

@@ -33,7 +33,7 @@ class OriginLinkNbd : public testing::Test {
   Result<> open() {
     return run_on(*reactor_, [this] { return link_->open(Clock::now() + 10s); });
   }
-  Result<> read(std::uint64_t offset, Scheduler::Duration limit) {
+  Result<OriginBytes> read(std::uint64_t offset, Scheduler::Duration limit) {
     return run_on(*reactor_, [&] { return link_->read(offset, buffer_, Clock::now() + limit); });
   }
 

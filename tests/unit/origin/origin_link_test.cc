@@ -43,7 +43,7 @@ class WorldOrigin final : public Origin {
     co_await wait();
     co_return world_.identity;
   }
-  Task<Result<>> read(std::uint64_t, std::span<std::byte> buffer) override {
+  Task<Result<OriginBytes>> read(std::uint64_t, std::span<std::byte> room) override {
     const auto inside = gate_.enter();
     ++world_.reads;
     co_await wait();
@@ -55,8 +55,8 @@ class WorldOrigin final : public Origin {
       --world_.bad_reads;
       co_return fail(Errc::origin_read, "origin test: bad sector");
     }
-    std::fill(buffer.begin(), buffer.end(), std::byte{1});
-    co_return Result<>();
+    std::ranges::fill(room, std::byte{1});
+    co_return OriginBytes{room};
   }
   Task<Result<std::vector<OriginExtent>>> extents(Extent range) override {
     const std::vector<OriginExtent> all{{range, false}};
@@ -95,7 +95,9 @@ class OriginLinkTest : public testing::Test {
   }
   Scheduler::TimePoint in(Scheduler::Duration time) const { return sim_.now() + time; }
   Result<> open(Scheduler::Duration limit) { return sim_.run(link_->open(in(limit))); }
-  Result<> read(Scheduler::Duration limit) { return sim_.run(link_->read(0, buffer_, in(limit))); }
+  Result<OriginBytes> read(Scheduler::Duration limit) {
+    return sim_.run(link_->read(0, buffer_, in(limit)));
+  }
 
   SimScheduler sim_;
   World world_;
