@@ -6,6 +6,7 @@
 
 #include <array>
 #include <cassert>
+#include <chrono>
 
 #include "io/event.h"
 #include "io/task.h"
@@ -14,8 +15,14 @@ namespace clonedev {
 
 class Commands {
  public:
-  Gate::Holder enter() { return gates_[young_].enter(); }
+  Gate::Holder enter() {
+    latest_ = Scheduler::current().now();
+    return gates_[young_].enter();
+  }
   std::size_t count() const { return gates_[0].count() + gates_[1].count(); }
+
+  // One is under way or, of a client that sends one after the other, has just ended.
+  bool in_use() const { return count() > 0 || Scheduler::current().now() < latest_ + kBetweenTwo; }
 
   // Returns when no command is under way.
   Task<> idle() {
@@ -34,8 +41,11 @@ class Commands {
   }
 
  private:
+  static constexpr std::chrono::milliseconds kBetweenTwo{50};
+
   std::array<Gate, 2> gates_;
   std::size_t young_ = 0;
+  Scheduler::TimePoint latest_{};
 };
 
 }  // namespace clonedev

@@ -63,11 +63,11 @@ Engine::Engine(Parts parts, const Options& options)
       copier_({parts.destination, parts.metadata, in_flight_}),
       hydrator_({parts.scheduler, parts.destination, parts.metadata, in_flight_, fetcher_, copier_,
                  parts.origin, parts.origin_pool.background_share(),
-                 [this] { return commands_under_way(); }},
+                 [this] { return commands_.in_use(); }},
                 [this] { tick_soon_.set(); }),
       copy_on_read_({parts.origin_pool, parts.metadata.map(), copier_, hydrator_}),
       verifier_({parts.scheduler, parts.destination, parts.metadata.map(), fetcher_, parts.origin,
-                 [this] { return commands_under_way(); },
+                 [this] { return commands_.in_use(); },
                  [this](Extent extent) { mismatched(extent); }}),
       growth_({parts.destination, parts.metadata, in_flight_, fetcher_, committer_}),
       complete_(parts.metadata.superblock().complete),
@@ -142,8 +142,6 @@ Task<> Engine::tick() {
     if (!complete_ && committer_.failure() && all_on_destination()) co_await finish();
   }
 }
-
-bool Engine::commands_under_way() const { return commands_.count() > 0; }
 
 std::size_t Engine::provisioning(Extent extent, std::span<ProvisionedRun> runs) const {
   const StateMap& map = parts_.metadata.map();

@@ -125,7 +125,6 @@ class Engine {
   Task<> say_what_stop_waits_for();
   Task<> finish();
   bool all_on_destination() const;
-  bool commands_under_way() const;
 
   Parts parts_;
   const Geometry& geometry_;  // The map's: the disk may grow.

@@ -17,8 +17,7 @@ constexpr std::uint64_t kZeroingBytes = std::uint64_t{16} << 20;  // Writers wai
 constexpr std::uint64_t kZeroingBytesUnderLoad = std::uint64_t{1} << 20;
 constexpr std::uint64_t kAskBytes = std::uint64_t{1} << 30;
 constexpr std::uint64_t kNeighbourhood = std::uint64_t{4} << 20;
-// Of a client that sends one command after the other, between two of them.
-constexpr auto kBusyFor = milliseconds(50);
+constexpr auto kLookAgain = milliseconds(50);  // Whether the load has ended.
 constexpr std::uint64_t kLargestUnderLoad = std::uint64_t{256} << 10;
 constexpr std::uint64_t kHighestMinRate = std::uint64_t{16} << 20;
 constexpr std::uint64_t kPartsOfASecond = 8;  // An extent takes no larger one of its rate.
@@ -74,7 +73,7 @@ std::uint64_t Hydrator::extent_blocks() const {
     const std::uint64_t part = std::max(tuning_.rate_limit / kPartsOfASecond, kBlockSize);
     wanted = std::min(wanted, std::max(std::bit_floor(part), HydrationPace::kSmallestExtent));
   }
-  if (chosen_here() && parts_.scheduler.now() < busy_until_) {
+  if (chosen_here() && parts_.busy()) {
     wanted = std::min(wanted, kLargestUnderLoad);
   }
   return std::clamp(wanted, kBlockSize, Fetcher::kLargest) / kBlockSize;
@@ -194,7 +193,7 @@ void Hydrator::begin(const Item& item) {
     const std::uint64_t bytes = map().geometry().bytes(item.blocks).length;
     const auto now = parts_.scheduler.now();
     limit_.take(bytes, now);
-    if (now < busy_until_) under_load_limit_.take(bytes, now);
+    if (parts_.busy()) under_load_limit_.take(bytes, now);
   }
   spawn(do_item(item));
 }
@@ -211,19 +210,13 @@ bool Hydrator::has_room() {
   return blocks_in_flight_ < most_blocks_in_flight();
 }
 
-bool Hydrator::under_load() {
-  const auto now = parts_.scheduler.now();
-  if (parts_.busy()) busy_until_ = now + kBusyFor;
-  return now < busy_until_;
-}
-
 // When the next item may begin; in the past when nothing is against it.
 Scheduler::TimePoint Hydrator::turn() {
   const auto now = parts_.scheduler.now();
-  const bool loaded = under_load();
+  const bool loaded = parts_.busy();
   if (map().counts().origin == 0) {
     if (!loaded) return {};
-    return blocks_in_flight_ > 0 ? now + kBusyFor : zeroing_rests_until_;
+    return blocks_in_flight_ > 0 ? now + kLookAgain : zeroing_rests_until_;
   }
   under_load_limit_.set_rate(min_rate(), now);
   const auto ready = loaded ? under_load_limit_.ready_at() : Scheduler::TimePoint{};
@@ -233,7 +226,7 @@ Scheduler::TimePoint Hydrator::turn() {
 // The load may end meanwhile.
 Task<> Hydrator::wait_for_turn() {
   pace_.held_back();
-  const auto look_again = std::min(turn(), parts_.scheduler.now() + kBusyFor);
+  const auto look_again = std::min(turn(), parts_.scheduler.now() + kLookAgain);
   co_await changed_.wait_until(look_again);
 }
 
@@ -270,7 +263,7 @@ Task<> Hydrator::sit_out(Scheduler::TimePoint until) {
 
 Hydrator::Item Hydrator::zeroing_item() {
   BlockRange zero = map().find({cursor_, map().geometry().blocks() - cursor_}, BlockState::zero);
-  const std::uint64_t most = under_load() ? kZeroingBytesUnderLoad : kZeroingBytes;
+  const std::uint64_t most = parts_.busy() ? kZeroingBytesUnderLoad : kZeroingBytes;
   zero.count = std::min(zero.count, most / kBlockSize);
   return {zero, Kind::zeroing, false};
 }

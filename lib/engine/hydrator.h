@@ -46,7 +46,7 @@ class Hydrator {
     Copier& copier;
     OriginLink* origin;
     std::uint64_t memory;        // Bytes that may be in flight.
-    std::function<bool()> busy;  // Users' commands are under way.
+    std::function<bool()> busy;  // Users' commands are under way, or were a moment ago.
   };
   // dm-clone's knobs, in regions; 0 = chosen here.
   struct Tuning {
@@ -112,7 +112,6 @@ class Hydrator {
   Task<> wait_for_turn();
   bool has_room();
   Scheduler::TimePoint turn();
-  bool under_load();
   bool chosen_here() const { return tuning_.threshold == 0 && tuning_.batch_size == 0; }
   Task<Item> pick();
   Item zeroing_item();
@@ -153,7 +152,6 @@ class Hydrator {
   std::uint64_t landing_ = 0;  // Bytes that wait for the destination.
   TokenBucket limit_;
   TokenBucket under_load_limit_;
-  Scheduler::TimePoint busy_until_{};
   Scheduler::TimePoint zeroing_rests_until_{};
   RateMeter copied_;
   RateMeter zeroed_;

@@ -70,7 +70,7 @@ class Clone {
   }
 
   std::vector<std::byte> buffer;
-  std::shared_ptr<const void> memory;  // Of what was read last.
+  OriginBytes brought;  // By the last read.
 
  private:
   void begin() {
@@ -82,11 +82,11 @@ class Clone {
   // As who asks does: the room is to stay what it is.
   Task<Result<>> read(std::uint64_t offset) {
     std::vector<std::byte> room(buffer.size(), kUntouched);
-    auto brought = co_await origin_->read(offset, room);
+    auto done = co_await origin_->read(offset, room);
     EXPECT_EQ(room, std::vector<std::byte>(room.size(), kUntouched));
-    if (!brought) co_return fail(brought.error());
-    std::ranges::copy(brought->bytes, buffer.begin());
-    memory = std::move(brought->memory);
+    if (!done) co_return fail(done.error());
+    brought = std::move(*done);
+    std::ranges::copy(brought.bytes, buffer.begin());
     co_return Result<>();
   }
   Task<> wait() {
@@ -169,8 +169,21 @@ TEST_F(SharedOriginTest, readers_share_the_memory_but_a_small_part_keeps_no_larg
   third->begin_read(4096, 4096);
   for (Clone* one : {first.get(), second.get(), third.get()}) ASSERT_TRUE(one->outcome());
   EXPECT_TRUE(is_nbd_pattern(4096, third->buffer));
-  EXPECT_EQ(second->memory, first->memory);
-  EXPECT_NE(third->memory, first->memory);
+  EXPECT_EQ(second->brought.memory, first->brought.memory);
+  EXPECT_NE(third->brought.memory, first->brought.memory);
+}
+
+TEST_F(SharedOriginTest, what_was_read_stays_while_somebody_holds_it) {
+  serve();
+  const auto first = clone();
+  const auto second = clone();
+  open(*first, *second);
+  first->begin_read(0);
+  ASSERT_TRUE(first->outcome());
+  second->begin_read(kRead);
+  ASSERT_TRUE(second->outcome());
+  EXPECT_TRUE(is_nbd_pattern(0, first->brought.bytes));
+  EXPECT_TRUE(is_nbd_pattern(kRead, second->brought.bytes));
 }
 
 TEST_F(SharedOriginTest, whoever_closes_waits_for_nothing_and_spoils_nothing) {
