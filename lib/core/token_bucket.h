@@ -18,9 +18,9 @@ class TokenBucket {
   // Bytes a second; 0: no limit.
   void set_rate(std::uint64_t rate, TimePoint now) {
     if (rate == rate_) return;
-    if (rate == 0 || rate_ == 0 || paid_at_ <= now) {
+    if (rate == 0 || rate_ == 0) {
       paid_at_ = now;
-    } else {
+    } else if (paid_at_ > now) {
       const double owed = std::chrono::duration<double>(paid_at_ - now).count();
       paid_at_ = now + seconds(owed * static_cast<double>(rate_) / static_cast<double>(rate));
     }

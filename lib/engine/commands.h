@@ -6,8 +6,8 @@
 
 #include <array>
 #include <cassert>
-#include <chrono>
 
+#include "engine/use_meter.h"
 #include "io/event.h"
 #include "io/task.h"
 
@@ -15,14 +15,29 @@ namespace clonedev {
 
 class Commands {
  public:
-  Gate::Holder enter() {
-    latest_ = Scheduler::current().now();
-    return gates_[young_].enter();
-  }
+  // While it lives.
+  class [[nodiscard]] Command {
+   public:
+    explicit Command(Commands& commands)
+        : commands_(commands), holder_(commands.gates_[commands.young_].enter()) {
+      if (commands_.count() == 1) commands_.use_.begin(Scheduler::current().now());
+    }
+    Command(const Command&) = delete;
+    Command& operator=(const Command&) = delete;
+    ~Command() {
+      if (commands_.count() == 1) commands_.use_.end(Scheduler::current().now());
+    }
+
+   private:
+    Commands& commands_;
+    const Gate::Holder holder_;
+  };
+
+  Command enter() { return Command(*this); }
   std::size_t count() const { return gates_[0].count() + gates_[1].count(); }
 
-  // One is under way or, of a client that sends one after the other, has just ended.
-  bool in_use() const { return count() > 0 || Scheduler::current().now() < latest_ + kBetweenTwo; }
+  // The share of the time that they take (use_meter.h).
+  double use() { return use_.share(Scheduler::current().now()); }
 
   // Returns when no command is under way.
   Task<> idle() {
@@ -41,11 +56,9 @@ class Commands {
   }
 
  private:
-  static constexpr std::chrono::milliseconds kBetweenTwo{50};
-
   std::array<Gate, 2> gates_;
   std::size_t young_ = 0;
-  Scheduler::TimePoint latest_{};
+  UseMeter use_;
 };
 
 }  // namespace clonedev

@@ -61,13 +61,13 @@ Engine::Engine(Parts parts, const Options& options)
       fetcher_(parts.origin_pool, parts.origin,
                [this](const Fetcher::Shared& fetched) { copy_on_read_.offer(fetched); }),
       copier_({parts.destination, parts.metadata, in_flight_}),
-      hydrator_({parts.scheduler, parts.destination, parts.metadata, in_flight_, fetcher_, copier_,
-                 parts.origin, parts.origin_pool.background_share(),
-                 [this] { return commands_.in_use(); }},
-                [this] { tick_soon_.set(); }),
+      hydrator_(
+          {parts.scheduler, parts.destination, parts.metadata, in_flight_, fetcher_, copier_,
+           parts.origin, parts.origin_pool.background_share(), [this] { return commands_.use(); }},
+          [this] { tick_soon_.set(); }),
       copy_on_read_({parts.origin_pool, parts.metadata.map(), copier_, hydrator_}),
       verifier_({parts.scheduler, parts.destination, parts.metadata.map(), fetcher_, parts.origin,
-                 [this] { return commands_.in_use(); },
+                 [this] { return commands_.use() > 0; },
                  [this](Extent extent) { mismatched(extent); }}),
       growth_({parts.destination, parts.metadata, in_flight_, fetcher_, committer_}),
       complete_(parts.metadata.superblock().complete),
@@ -222,7 +222,7 @@ Scheduler::TimePoint Engine::give_up() const { return parts_.scheduler.now() + o
 // ---- READ ----
 
 Task<Result<>> Engine::read(Extent extent, std::span<const iovec> data) {
-  const Gate::Holder holder = commands_.enter();
+  const Commands::Command command = commands_.enter();
   const std::vector<ReadStep> steps = plan_read(parts_.metadata.map(), extent);
   std::vector<Task<Result<>>> reads;
   reads.reserve(steps.size());
@@ -277,7 +277,7 @@ Task<Result<>> Engine::read_destination(Extent extent, std::vector<iovec> data) 
 // ---- WRITE ----
 
 Task<Result<>> Engine::write(Extent extent, std::span<const iovec> data, bool fua) {
-  const Gate::Holder holder = commands_.enter();
+  const Commands::Command command = commands_.enter();
   if (auto allowed = may_write(); !allowed) co_return allowed;
   EdgeBlocks edges;
   const auto deadline = give_up();
@@ -428,7 +428,7 @@ Task<Result<>> Engine::settle(Result<> outcome, bool fua) {
 }
 
 Task<Result<>> Engine::flush() {
-  const Gate::Holder holder = commands_.enter();
+  const Commands::Command command = commands_.enter();
   auto outcome = co_await committer_.flush();
   co_return outcome;
 }
@@ -436,7 +436,7 @@ Task<Result<>> Engine::flush() {
 // ---- zeroing and discard ----
 
 Task<Result<>> Engine::zero(Extent extent, Zeroing how, bool fua) {
-  const Gate::Holder holder = commands_.enter();
+  const Commands::Command command = commands_.enter();
   if (auto allowed = may_write(); !allowed) co_return allowed;
   const ZeroPlan plan = plan_zero(geometry_, extent);
   const std::vector<iovec> head_data = zeroes(plan.head.length);
@@ -493,7 +493,7 @@ Task<Result<>> Engine::zero_blocks(BlockRange blocks, Zeroing how) {
 
 Task<Result<>> Engine::compare_and_write(Extent extent, std::span<const iovec> data, bool fua,
                                          const void* who) {
-  const Gate::Holder holder = commands_.enter();
+  const Commands::Command command = commands_.enter();
   if (auto allowed = may_write(); !allowed) co_return allowed;
   if (extent.length > kLargestCompare) {
     co_return fail(Errc::refused, "COMPARE AND WRITE of more than 64 KiB");

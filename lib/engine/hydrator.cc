@@ -19,7 +19,8 @@ constexpr std::uint64_t kAskBytes = std::uint64_t{1} << 30;
 constexpr std::uint64_t kNeighbourhood = std::uint64_t{4} << 20;
 constexpr auto kLookAgain = milliseconds(50);  // Whether the load has ended.
 constexpr std::uint64_t kLargestUnderLoad = std::uint64_t{256} << 10;
-constexpr std::uint64_t kHighestMinRate = std::uint64_t{16} << 20;
+constexpr std::uint64_t kGoodputUnknown = std::uint64_t{1} << 30;
+constexpr std::uint64_t kHighestMinRate = std::uint64_t{8} << 20;
 constexpr std::uint64_t kPartsOfASecond = 8;  // An extent takes no larger one of its rate.
 // Much of it may be waiting for memory behind commands; the link itself gives up much sooner.
 constexpr auto kPatience = std::chrono::minutes(5);
@@ -73,7 +74,7 @@ std::uint64_t Hydrator::extent_blocks() const {
     const std::uint64_t part = std::max(tuning_.rate_limit / kPartsOfASecond, kBlockSize);
     wanted = std::min(wanted, std::max(std::bit_floor(part), HydrationPace::kSmallestExtent));
   }
-  if (chosen_here() && parts_.busy()) {
+  if (chosen_here() && parts_.use() > 0) {
     wanted = std::min(wanted, kLargestUnderLoad);
   }
   return std::clamp(wanted, kBlockSize, Fetcher::kLargest) / kBlockSize;
@@ -171,8 +172,8 @@ Task<> Hydrator::run() {
       if (!back) co_await changed_.wait_until(look_again);  // A closed link answers at once.
       continue;
     }
-    if (turn() > parts_.scheduler.now()) {
-      co_await wait_for_turn();
+    if (const auto ready = turn(); ready > parts_.scheduler.now()) {
+      co_await wait_for_turn(ready);
       continue;
     }
     const Item item = co_await pick();
@@ -193,7 +194,7 @@ void Hydrator::begin(const Item& item) {
     const std::uint64_t bytes = map().geometry().bytes(item.blocks).length;
     const auto now = parts_.scheduler.now();
     limit_.take(bytes, now);
-    if (parts_.busy()) under_load_limit_.take(bytes, now);
+    if (parts_.use() > 0) under_load_limit_.take(bytes, now);
   }
   spawn(do_item(item));
 }
@@ -213,20 +214,28 @@ bool Hydrator::has_room() {
 // When the next item may begin; in the past when nothing is against it.
 Scheduler::TimePoint Hydrator::turn() {
   const auto now = parts_.scheduler.now();
-  const bool loaded = parts_.busy();
+  const double use = parts_.use();
   if (map().counts().origin == 0) {
-    if (!loaded) return {};
+    if (use == 0) return {};
     return blocks_in_flight_ > 0 ? now + kLookAgain : zeroing_rests_until_;
   }
-  under_load_limit_.set_rate(min_rate(), now);
-  const auto ready = loaded ? under_load_limit_.ready_at() : Scheduler::TimePoint{};
+  under_load_limit_.set_rate(rate_beside(use), now);
+  const auto ready = use > 0 ? under_load_limit_.ready_at() : Scheduler::TimePoint{};
   return std::max(ready, limit_.ready_at());
 }
 
+// Nearly nothing beside a client that always waits for something, and no bound at all - it could
+// be more than was ever measured - beside one that takes a quarter of the time.
+std::uint64_t Hydrator::rate_beside(double use) const {
+  const std::uint64_t all = pace_.goodput() ? pace_.goodput() : kGoodputUnknown;
+  const double left = 2 * (1 - use) * (1 - use) * static_cast<double>(all);
+  return std::max(min_rate(), static_cast<std::uint64_t>(left));
+}
+
 // The load may end meanwhile.
-Task<> Hydrator::wait_for_turn() {
+Task<> Hydrator::wait_for_turn(Scheduler::TimePoint ready) {
   pace_.held_back();
-  const auto look_again = std::min(turn(), parts_.scheduler.now() + kLookAgain);
+  const auto look_again = std::min(ready, parts_.scheduler.now() + kLookAgain);
   co_await changed_.wait_until(look_again);
 }
 
@@ -263,7 +272,7 @@ Task<> Hydrator::sit_out(Scheduler::TimePoint until) {
 
 Hydrator::Item Hydrator::zeroing_item() {
   BlockRange zero = map().find({cursor_, map().geometry().blocks() - cursor_}, BlockState::zero);
-  const std::uint64_t most = parts_.busy() ? kZeroingBytesUnderLoad : kZeroingBytes;
+  const std::uint64_t most = parts_.use() > 0 ? kZeroingBytesUnderLoad : kZeroingBytes;
   zero.count = std::min(zero.count, most / kBlockSize);
   return {zero, Kind::zeroing, false};
 }

@@ -8,12 +8,11 @@
 // failed is left to the next pass, after a pause that grows. A sector that the origin cannot read
 // is isolated by halving, so its neighbours are copied.
 //
-// `rate_limit` bounds what is read from the origin, always; while users' commands are under way,
-// and for a moment after them, so does `min_rate`, so that they hardly notice, and the end comes
-// all the same. Zeroing then goes one piece at a time, with pauses as long as a piece took.
-// While the destination takes nothing - it is
-// full, or broken - nothing is read for it either: hydration is *held up*, and tries again with one
-// extent at a time after pauses that grow.
+// `rate_limit` bounds what is read from the origin, always. Users come first: the more of the time
+// their commands take, the less is left, down to `min_rate`, so that they hardly notice, and the
+// end comes all the same. Zeroing then goes one piece at a time, with pauses as long as a piece
+// took. While the destination takes nothing - it is full, or broken - nothing is read for it
+// either: hydration is *held up*, and tries again with one extent at a time after pauses that grow.
 //
 // Units: blocks. Thread: one scheduler.
 #pragma once
@@ -45,8 +44,8 @@ class Hydrator {
     Fetcher& fetcher;
     Copier& copier;
     OriginLink* origin;
-    std::uint64_t memory;        // Bytes that may be in flight.
-    std::function<bool()> busy;  // Users' commands are under way, or were a moment ago.
+    std::uint64_t memory;         // Bytes that may be in flight.
+    std::function<double()> use;  // By users' commands: the share of the time, 0..1.
   };
   // dm-clone's knobs, in regions; 0 = chosen here.
   struct Tuning {
@@ -109,9 +108,10 @@ class Hydrator {
   Task<> run();
   Task<> end_of_pass();
   Task<> sit_out(Scheduler::TimePoint until);
-  Task<> wait_for_turn();
+  Task<> wait_for_turn(Scheduler::TimePoint ready);
   bool has_room();
   Scheduler::TimePoint turn();
+  std::uint64_t rate_beside(double use) const;
   bool chosen_here() const { return tuning_.threshold == 0 && tuning_.batch_size == 0; }
   Task<Item> pick();
   Item zeroing_item();

@@ -33,7 +33,7 @@ class Verifier {
     const StateMap& map;
     Fetcher& fetcher;
     OriginLink* origin;
-    std::function<bool()> busy;  // Users' commands are under way, or were a moment ago.
+    std::function<bool()> busy;               // Users' commands are under way, or were just now.
     std::function<void(Extent)> on_mismatch;  // Hears of each range that differs.
   };
 

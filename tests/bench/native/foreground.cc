@@ -10,6 +10,7 @@ namespace {
 
 constexpr std::uint64_t kPresent = std::uint64_t{64} << 20;
 constexpr std::size_t kChunk = 1 << 20;
+constexpr auto kForgotten = std::chrono::milliseconds(300);  // The load that was.
 
 void make_present(BenchLun& lun) {
   const BlockMemory data = make_blocks(kChunk);
@@ -42,6 +43,7 @@ nlohmann::json foreground(testing::PluginSite& site, const LunOptions& options, 
   for (int i = 0; i < phases.pairs; ++i) {
     idle.push_back(read_for_a_while());
     hydration.hydrating([&] { busy.push_back(read_for_a_while()); });
+    std::this_thread::sleep_for(kForgotten);
     undisturbed.hydrating(
         [&] { std::this_thread::sleep_for(std::chrono::duration<double>(phases.seconds / 2)); });
   }

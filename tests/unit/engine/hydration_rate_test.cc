@@ -78,6 +78,7 @@ TEST_F(HydrationRateTest, under_load_it_gets_its_minimum_and_no_more) {
   rig_.origin->delay = milliseconds(20);
   rig_.destination_slow->set_delays({.write = {milliseconds(1), milliseconds(2)}});
   tune(0, 2 * kMiB);
+  rate_while(milliseconds(200), [this] { write_on(); });
   const double loaded = rate_while(seconds(10), [this] { write_on(); });
   EXPECT_NEAR(loaded, 2.0 * kMiB, 0.4 * kMiB);
   EXPECT_EQ(rig_.engine().status().hydration.min_rate, 2 * kMiB);
@@ -85,14 +86,37 @@ TEST_F(HydrationRateTest, under_load_it_gets_its_minimum_and_no_more) {
   EXPECT_GE(idle, 20.0 * kMiB) << "the users have gone";
 }
 
+TEST_F(HydrationRateTest, beside_a_command_now_and_then_it_goes_on_as_if_alone) {
+  rig_.origin->delay = milliseconds(20);
+  rig_.destination_slow->set_delays({.write = {milliseconds(1), milliseconds(1)}});
+  tune(0, kMiB);
+  const double rate = rate_while(milliseconds(400), [this] {
+    write_on();
+    rig_.sim.run_for(milliseconds(19));
+  });
+  EXPECT_GE(rate, 50.0 * kMiB);
+}
+
+TEST_F(HydrationRateTest, beside_a_client_that_waits_half_of_the_time_it_gets_about_half) {
+  rig_.origin->delay = milliseconds(20);
+  rig_.destination_slow->set_delays({.write = {milliseconds(1), milliseconds(1)}});
+  tune(0, k4K);
+  const double rate = rate_while(seconds(1), [this] {
+    write_on();
+    rig_.sim.run_for(milliseconds(2));
+  });
+  EXPECT_GE(rate, 5.0 * kMiB);
+  EXPECT_LE(rate, 40.0 * kMiB);
+}
+
 TEST_F(HydrationRateTest, the_minimum_is_a_tenth_of_what_was_measured_unless_it_is_given) {
   rig_.origin->delay = milliseconds(20);
-  EXPECT_EQ(rig_.engine().status().hydration.min_rate, 16 * kMiB) << "nothing is measured yet";
+  EXPECT_EQ(rig_.engine().status().hydration.min_rate, 8 * kMiB) << "nothing is measured yet";
   rig_.destination_slow->set_pace([] { return milliseconds(100); });
   tune(0);
   rig_.sim.run_until([this] { return copied() >= 48 * kMiB; });
   const std::uint64_t tenth = rig_.engine().status().hydration.min_rate;
-  EXPECT_LT(tenth, 16 * kMiB);
+  EXPECT_LT(tenth, 8 * kMiB);
   EXPECT_GT(tenth, kMiB / 4);
   tune(kMiB);
   EXPECT_LE(rig_.engine().status().hydration.min_rate, kMiB) << "a limit bounds it";
