@@ -33,6 +33,11 @@ std::uint64_t places(std::size_t first, std::size_t end) {
   return upto & (~std::uint64_t{0} << (2 * first)) & kLowBits;
 }
 
+// How many of the places of the mask hold that state.
+std::uint32_t places_with(BlockState state, std::uint64_t word, std::uint64_t mask) {
+  return static_cast<std::uint32_t>(std::popcount(~differing(word, state) & mask));
+}
+
 constexpr std::size_t index_of(BlockState state) { return static_cast<std::size_t>(state); }
 
 // Calls f(word index, mask of low bits) for the words that blocks [first, end) of a page touch,
@@ -179,12 +184,18 @@ void StateMap::set_in_page(std::size_t page, BlockRange range, BlockState state)
   if (kind != PageKind::mixed) pages_.set_kind(page, PageKind::mixed);
   const auto words = pages_.words(page);
   const std::size_t base = page * kPerPage;
+  PageCounts after = counts_[page];
   for_words(range.first - base, range.end() - base, [&](std::size_t word, std::uint64_t mask) {
     const std::uint64_t pairs = mask * 3;
-    store(words[word], (load(words[word]) & ~pairs) | (repeated(state) & pairs));
+    const std::uint64_t before = load(words[word]);
+    store(words[word], (before & ~pairs) | (repeated(state) & pairs));
+    for (std::size_t each = 0; each < kBlockStates; ++each) {
+      after[each] -= places_with(static_cast<BlockState>(each), before, mask);
+    }
     return true;
   });
-  recount(page);
+  after[index_of(state)] += static_cast<std::uint32_t>(range.count);
+  take_counts(page, after);
   collapse(page);
 }
 
@@ -209,17 +220,17 @@ StateMap::PageCounts StateMap::count(std::size_t page) const {
   for_words(0, blocks, [&](std::size_t word, std::uint64_t mask) {
     const std::uint64_t value = load(words[word]);
     for (std::size_t state = 0; state < kBlockStates; ++state) {
-      const std::uint64_t other = differing(value, static_cast<BlockState>(state));
-      counts[state] += static_cast<std::uint32_t>(std::popcount(~other & mask));
+      counts[state] += places_with(static_cast<BlockState>(state), value, mask);
     }
     return true;
   });
   return counts;
 }
 
-void StateMap::recount(std::size_t page) {
+void StateMap::recount(std::size_t page) { take_counts(page, count(page)); }
+
+void StateMap::take_counts(std::size_t page, const PageCounts& after) {
   const PageCounts before = counts_[page];
-  const PageCounts after = count(page);
   for (std::size_t state = 0; state < kBlockStates; ++state) {
     totals_[state] = totals_[state] + after[state] - before[state];
   }

@@ -68,6 +68,7 @@ class StateMap {
   void collapse(std::size_t page);
   PageCounts count(std::size_t page) const;
   void recount(std::size_t page);
+  void take_counts(std::size_t page, const PageCounts& after);
   std::uint64_t hydrated_in_page(std::size_t page) const;
 
   Geometry geometry_;

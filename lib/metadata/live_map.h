@@ -17,8 +17,8 @@
 // Slots of pages that became uniform stay allocated until reclaim(): another thread may be
 // looking at a word of one at that moment. Reserved ones stay longer.
 //
-// Thread: one writer; kind() and words() of mixed pages may be read by any thread that does not meet
-// lengthen(), which may move them.
+// Thread: one writer; kind() and words() of mixed pages may be read by any thread that does not
+// meet lengthen(), which may move them.
 #pragma once
 
 #include <map>
