@@ -11,27 +11,27 @@ import scene as scenes
 WAYS = ("threads", "io_uring")
 
 
-def overlay(scene, backing, *options):
+def overlay(scene, backing, *options, folder=None):
     """An empty qcow2 file over `backing`."""
-    path = scene.new_path("qcow2")
+    path = scene.new_path("qcow2", folder)
     words = ["qemu-img", "create", "-q", "-f", "qcow2", "-b", backing, "-F", "raw",
              "-o", ",".join(["cluster_size=64k", *options]), path, str(scene.size)]
     scenes.command(words)
     return path
 
 
-def bench(path, count, depth, way, write=False):
+def bench(path, count, depth, way, write=False, cache="writeback"):
     """Operations a second of 4 KiB, one in each cluster."""
-    words = ["qemu-img", "bench", "-c", count, "-d", depth, "-s", 4096, "-S", 65536, "-t", "writeback",
+    words = ["qemu-img", "bench", "-c", count, "-d", depth, "-s", 4096, "-S", 65536, "-t", cache,
              "-i", way, "-f", "qcow2", *(["-w"] if write else []), path]
     text = scenes.command(words)
     return count / float(re.search(r"completed in ([\d.]+) seconds", text).group(1))
 
 
-def bench_new_overlay(scene, backing, count, depth, way, write=False, options=()):
-    path = overlay(scene, backing, *options)
+def bench_new_overlay(scene, backing, count, depth, way, write=False, options=(), folder=None, cache="writeback"):
+    path = overlay(scene, backing, *options, folder=folder)
     try:
-        return bench(path, count, depth, way, write)
+        return bench(path, count, depth, way, write, cache)
     finally:
         path.unlink()
 

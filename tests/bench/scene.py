@@ -121,8 +121,8 @@ class Scene:
 
     # Servers.
 
-    def new_path(self, suffix):
-        return self.memory / f"{next(self.numbers)}.{suffix}"
+    def new_path(self, suffix, folder=None):
+        return (folder or self.memory) / f"{next(self.numbers)}.{suffix}"
 
     @contextlib.contextmanager
     def nbdkit(self, words):

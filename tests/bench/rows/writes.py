@@ -8,15 +8,22 @@ import scene as scenes
 DELAYS = (0, 10, 50, 100)
 
 
+def beside_each_other(scene, uris, turn, folder):
+    """The clones take turns in one process; which is the first changes from round to round, as places differ."""
+    first = turn % len(uris)
+    order = [*uris[first:], *uris[:first]]
+    found = scene.clone("absent-writes", order[0], "--count", 1000, "--allocated", "--more-origins", *order[1:],
+                        folder=folder, size=128 * scenes.MIB)
+    return [found[order.index(uri)] for uri in uris]
+
+
 def absent(scene, rounds):
     """4 KiB write to an absent block : the same to a hydrated one, in turns; 0, 10, 50 and 100 ms"""
     image = scene.image()
     for folder, where in ((scene.memory, "tmpfs"), (scene.disk, "disk, O_DIRECT")):
         with contextlib.ExitStack() as servers:
             uris = [servers.enter_context(scene.nbd(image, delay)) for delay in DELAYS]
-            runs = [scene.clone("absent-writes", uris[0], "--count", 1000, "--allocated", "--more-origins", *uris[1:],
-                                folder=folder, size=128 * scenes.MIB)
-                    for _ in range(rounds)]
+            runs = [beside_each_other(scene, uris, turn, folder) for turn in range(rounds)]
         absents = [[run[i]["absent"]["median"] for run in runs] for i in range(len(DELAYS))]
         presents = [[run[i]["present"]["median"] for run in runs] for i in range(len(DELAYS))]
         for delay, ours, hydrated in zip(DELAYS, absents, presents):
@@ -27,15 +34,17 @@ def absent(scene, rounds):
 def beside_qcow2(scene, rounds):
     """4 KiB write to an absent block, one at a time : qcow2 with extended_l2 in qemu-img bench; 0 and 10 ms"""
     image = scene.image()
-    for delay in (0, 10):
-        with scene.nbd(image, delay) as uri:
-            def ours():
-                return 1e6 / scene.clone("absent-writes", uri, "--count", 8000)[0]["absent"]["mean"]
+    for folder, cache, where in ((scene.disk, "none", "disk, O_DIRECT"), (scene.memory, "writeback", "tmpfs")):
+        for delay in (0, 10):
+            with scene.nbd(image, delay) as uri:
+                def ours():
+                    return 1e6 / scene.clone("absent-writes", uri, "--count", 8000, folder=folder)[0]["absent"]["mean"]
 
-            arms = {"ours": ours}
-            for way in qemu.WAYS:
-                arms[f"extended_l2, {way}"] = lambda way=way: qemu.bench_new_overlay(
-                    scene, uri, 8000, 1, way, write=True, options=["extended_l2=on"])
-            numbers = ratio.interleave(arms, rounds)
-        ours = numbers.pop("ours")
-        yield ratio.more_often(f"4 KiB absent writes : qcow2, {delay} ms", ours, numbers, ">= 1.0")
+                def theirs(way):
+                    return qemu.bench_new_overlay(scene, uri, 8000, 1, way, write=True, options=["extended_l2=on"],
+                                                  folder=folder, cache=cache)
+
+                arms = {"ours": ours} | {f"extended_l2, {way}": lambda way=way: theirs(way) for way in qemu.WAYS}
+                numbers = ratio.interleave(arms, rounds)
+            ours = numbers.pop("ours")
+            yield ratio.more_often(f"4 KiB absent writes : qcow2, {delay} ms, {where}", ours, numbers, ">= 1.0")
