@@ -2,7 +2,8 @@
 //
 // The I/O methods are what the runner's callouts come down to. They never wait, complete nothing on
 // the caller's stack, and return a TCMU_STS_: TCMU_STS_OK means that tcmur_cmd_complete will be
-// called exactly once, on a completer thread; anything else that the command was not taken.
+// called exactly once, on a completer thread or, for a command without company, on the device's
+// own; anything else that the command was not taken.
 // Thread: any.
 //
 // status, reconfigure, grow, message and verify may wait for the device. Thread: any.
@@ -68,6 +69,7 @@ class Lun {
   Request* begin(tcmur_cmd* cmd, Operation operation);
   // True: another request to the device is under way.
   bool advance(Request& request);
+  bool has_no_company(const Request& request) const;
   int status_of(const Request& request);
   void complete(Request* request);
   void log_failure(const Request& request, const Error& error);
@@ -81,6 +83,7 @@ class Lun {
 
   // With their own synchronization.
   std::atomic<std::chrono::milliseconds> last_step_;  // No step of a command begins later.
+  std::atomic<unsigned> under_way_ = 0;
   RequestPool pool_;
   LogLimiter limiter_;
   Completer completer_;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <mutex>
 #include <vector>
@@ -20,6 +21,7 @@ struct Request : Completer::Item {
   Lun* lun = nullptr;
   tcmur_cmd* cmd = nullptr;
   Operation operation = Operation::read;
+  std::uint64_t length = 0;      // Of its data in bytes, where the clone was asked at once.
   std::unique_ptr<Steps> steps;  // Null: a single request to the device.
   Result<> outcome;              // Of the last request.
   bool begun = false;            // An earlier one has had its effect.

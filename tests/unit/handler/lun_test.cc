@@ -2,6 +2,7 @@
 #include "lun.h"
 
 #include <gtest/gtest.h>
+#include <pthread.h>
 
 #include <algorithm>
 #include <chrono>
@@ -34,6 +35,7 @@ struct Command {
       const std::lock_guard lock(self->mutex);
       self->status = outcome;
       ++self->completions;
+      ::pthread_getname_np(::pthread_self(), self->thread, sizeof(self->thread));
       self->ended.notify_all();
     };
   }
@@ -51,6 +53,7 @@ struct Command {
   std::condition_variable ended;
   int status = -99;
   int completions = 0;
+  char thread[16] = {};  // That completed it.
 };
 
 class LunTest : public ::testing::Test {
@@ -113,6 +116,38 @@ TEST_F(LunTest, nothing_is_completed_on_the_callers_stack) {
   EXPECT_EQ(flush.completions, 0);
   control_->release();
   EXPECT_EQ(flush.wait(), TCMU_STS_OK);
+}
+
+TEST_F(LunTest, only_a_small_command_without_company_is_completed_where_it_ended) {
+  const std::string completer = "clone-complete";
+  std::vector<std::byte> memory(128 << 10);
+  iovec data{memory.data(), 4096};
+  Command alone({0x88, 0});
+  lun_.read(&alone.cmd, {&data, 1}, {0, 4096});
+  EXPECT_EQ(alone.wait(), TCMU_STS_OK);
+  EXPECT_NE(alone.thread, completer);
+
+  control_->hold();
+  Command first({0x88, 0});
+  Command second({0x88, 0});
+  lun_.read(&first.cmd, {&data, 1}, {0, 4096});
+  lun_.read(&second.cmd, {&data, 1}, {0, 4096});
+  control_->release();
+  EXPECT_EQ(first.wait(), TCMU_STS_OK);
+  EXPECT_EQ(first.thread, completer) << "another one waits for that thread";
+  EXPECT_EQ(second.wait(), TCMU_STS_OK);
+
+  Command failed({0x88, 0});
+  control_->fail_next("read", {make_error_code(Errc::origin_read), "bad sector"});
+  lun_.read(&failed.cmd, {&data, 1}, {0, 4096});
+  EXPECT_NE(failed.wait(), TCMU_STS_OK);
+  EXPECT_EQ(failed.thread, completer);
+
+  Command large({0x88, 0});
+  data.iov_len = memory.size();
+  lun_.read(&large.cmd, {&data, 1}, {0, memory.size()});
+  EXPECT_EQ(large.wait(), TCMU_STS_OK);
+  EXPECT_EQ(large.thread, completer);
 }
 
 TEST_F(LunTest, write_same_of_zeroes_keeps_space_unless_unmap_was_set) {
