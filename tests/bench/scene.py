@@ -171,9 +171,8 @@ server {{ listen 127.0.0.1:{port}; root {image.parent}; }}
             words += ["--set", setting]
         return json.loads(command(words))
 
-    def fresh_file(self, folder=None):
+    def empty_file(self, folder=None):
         path = (folder or self.memory) / "copy"
-        path.unlink(missing_ok=True)
         with open(path, "wb") as file:
             file.truncate(self.size)
         return path
