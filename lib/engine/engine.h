@@ -142,6 +142,7 @@ class Engine {
   Committer committer_;
   Fetcher fetcher_;
   Copier copier_;
+  TokenBucket rate_limit_;
   Hydrator hydrator_;
   CopyOnRead copy_on_read_;
   Verifier verifier_;

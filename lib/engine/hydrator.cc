@@ -52,7 +52,7 @@ Task<> Hydrator::stop() {
 
 void Hydrator::tune(const Tuning& tuning) {
   tuning_ = tuning;
-  limit_.set_rate(tuning.rate_limit, parts_.scheduler.now());
+  parts_.limit.set_rate(tuning.rate_limit, parts_.scheduler.now());
   changed_.set();
 }
 
@@ -193,7 +193,7 @@ void Hydrator::begin(const Item& item) {
   if (item.kind == Kind::copy) {
     const std::uint64_t bytes = map().geometry().bytes(item.blocks).length;
     const auto now = parts_.scheduler.now();
-    limit_.take(bytes, now);
+    parts_.limit.take(bytes, now);
     if (parts_.use() > 0) under_load_limit_.take(bytes, now);
   }
   spawn(do_item(item));
@@ -221,7 +221,7 @@ Scheduler::TimePoint Hydrator::turn() {
   }
   under_load_limit_.set_rate(rate_beside(use), now);
   const auto ready = use > 0 ? under_load_limit_.ready_at() : Scheduler::TimePoint{};
-  return std::max(ready, limit_.ready_at());
+  return std::max(ready, parts_.limit.ready_at());
 }
 
 // Nearly nothing beside a client that always waits for something, and no bound at all - it could

@@ -44,6 +44,7 @@ class Hydrator {
     Fetcher& fetcher;
     Copier& copier;
     OriginLink* origin;
+    TokenBucket& limit;           // `rate_limit`, which others keep too.
     std::uint64_t memory;         // Bytes that may be in flight.
     std::function<double()> use;  // By users' commands: the share of the time, 0..1.
   };
@@ -150,7 +151,6 @@ class Hydrator {
   RecentMisses misses_;
   HydrationPace pace_;
   std::uint64_t landing_ = 0;  // Bytes that wait for the destination.
-  TokenBucket limit_;
   TokenBucket under_load_limit_;
   Scheduler::TimePoint zeroing_rests_until_{};
   RateMeter copied_;

@@ -58,6 +58,7 @@ Task<> Verifier::run() {
     const BlockRange next = ending_ ? BlockRange{} : next_extent();
     if (!next.empty()) {
       cursor_ = next.end();
+      co_await wait_for_turn(parts_.map.geometry().bytes(next).length);
       checks.push_back(check(next));
       if (checks.size() < window()) continue;
     }
@@ -82,6 +83,15 @@ BlockRange Verifier::next_extent() const {
   BlockRange copied = parts_.map.find({cursor_, end - cursor_}, BlockState::copied);
   copied.count = std::min(copied.count, kExtent / kBlockSize);
   return copied;
+}
+
+Task<> Verifier::wait_for_turn(std::uint64_t bytes) {
+  Scheduler& scheduler = parts_.scheduler;
+  while (!ending_ && scheduler.now() < parts_.limit.ready_at()) {
+    const auto look_again = std::min(parts_.limit.ready_at(), scheduler.now() + kLongestRest);
+    co_await scheduler.sleep_until(look_again);
+  }
+  parts_.limit.take(bytes, scheduler.now());
 }
 
 std::size_t Verifier::window() const { return parts_.busy() ? 1 : kExtentsAtATime; }

@@ -7,8 +7,8 @@
 // was not touched while they ran. So there is no false alarm, and nobody waits for a comparison.
 //
 // A few extents are under way at a time; while users' commands are, one, with a pause about as
-// long as it took. A verification whose result nobody asks for any more ends by itself after a
-// minute.
+// long as it took. `rate_limit` holds, for it and hydration together. A verification whose result
+// nobody asks for any more ends by itself after a minute.
 //
 // Units: blocks and bytes. Thread: one scheduler. Ownership: everything in Parts outlives it;
 // stop() has ended before it is destroyed.
@@ -20,6 +20,7 @@
 
 #include "clonedev/verification.h"
 #include "core/state_map.h"
+#include "core/token_bucket.h"
 #include "engine/fetcher.h"
 #include "io/block_device.h"
 
@@ -33,6 +34,7 @@ class Verifier {
     const StateMap& map;
     Fetcher& fetcher;
     OriginLink* origin;
+    TokenBucket& limit;                       // `rate_limit`, of hydration too.
     std::function<bool()> busy;               // Users' commands are under way, or were just now.
     std::function<void(Extent)> on_mismatch;  // Hears of each range that differs.
   };
@@ -60,6 +62,7 @@ class Verifier {
 
   Task<> run();
   BlockRange next_extent() const;
+  Task<> wait_for_turn(std::uint64_t bytes);
   std::size_t window() const;
   Task<Finding> check(BlockRange blocks);
   Task<Finding> check_halves(BlockRange blocks);

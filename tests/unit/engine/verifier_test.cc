@@ -66,6 +66,19 @@ TEST_F(VerifierTest, says_what_is_equal_and_what_is_not_to_be_compared) {
   EXPECT_EQ(found.mismatch_ranges, 0u);
 }
 
+TEST_F(VerifierTest, keeps_the_rate_limit) {
+  copy_all_but_the_last();
+  Options options = config().options;
+  options.hydration = false;
+  options.rate_limit = kMiB / 4;
+  rig_.engine().apply_live(options);
+  const auto begin = rig_.sim.now();
+  EXPECT_EQ(verify().state, State::equal);
+  // The last extent of 1 MiB, of four, is paid for afterwards.
+  EXPECT_GE(rig_.sim.now() - begin, seconds(12));
+  EXPECT_LE(rig_.sim.now() - begin, seconds(20));
+}
+
 TEST_F(VerifierTest, finds_every_changed_byte_with_its_place) {
   copy_all_but_the_last();
   for (const std::uint64_t offset : {0 * k4K, 255 * k4K + 4095, 256 * k4K, 700 * k4K + 77}) {
