@@ -181,11 +181,11 @@ void Lun::complete(Request* request) {
   const int status = status_of(*request);
   if (!request->outcome) log_failure(*request, request->outcome.error());
   std::unique_ptr<Request> done(request);
-  --under_way_;
   const bool remembered = request->operation == Operation::compare_and_write ||
                           request->operation == Operation::or_write;
   if (!remembered) pool_.give_back(std::move(done));  // The runner may go on with another command.
   tcmur_cmd_complete(device_, cmd, status);
+  --under_way_;  // Till here it may hold what another one would wait for.
   if (!remembered) return;
   clone_->answered(request);
   pool_.give_back(std::move(done));

@@ -57,9 +57,9 @@ class Lun {
   bool write_protected() const { return clone_->write_protected(); }
 
   // Waits until nothing is in flight and the clone is detached; status() answers meanwhile. The
-  // runner has drained the LUN's
-  // commands before, but a completer may still be on its way out of tcmur_cmd_complete: when this
-  // returns no thread is inside the runner on behalf of this LUN. Idempotent.
+  // runner has drained the LUN's commands before, but a completer or the device's thread may still
+  // be on its way out of tcmur_cmd_complete: when this returns no thread is inside the runner on
+  // behalf of this LUN. Idempotent.
   Result<> close();
 
  private:

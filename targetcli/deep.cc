@@ -76,8 +76,9 @@ Verification compare_with_origin(MetadataFile& meta, const Superblock& superbloc
                   OriginLink::Binding{superblock.origin_size, superblock.origin_identity});
   BufferPool pool(kOriginPool);
   Fetcher fetcher(pool, &link);
+  TokenBucket no_limit;
   Verifier verifier(
-      {reactor, destination, map, fetcher, &link, [] { return false; }, [](Extent) {}});
+      {reactor, destination, map, fetcher, &link, no_limit, [] { return false; }, [](Extent) {}});
   value_or_give_up(meta.run([&] { return compare(link, verifier, reactor); }));
   return verifier.look();
 }

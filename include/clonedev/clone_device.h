@@ -39,8 +39,8 @@ struct OpenRequest {
   Site site;
 };
 
-// Called exactly once, on the reactor thread; must not block or call back into the device's
-// waiting methods. Starting further requests from it is fine.
+// Called exactly once, on the reactor thread, which serves nobody until it returns; must not call
+// back into the device's waiting methods. Starting further requests from it is fine.
 struct Completion {
   void (*done)(void* context, const Result<>& outcome) = nullptr;
   void* context = nullptr;

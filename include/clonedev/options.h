@@ -33,8 +33,8 @@ struct Options {
   bool hydration = true;
   std::uint32_t hydration_threshold = 0;   // Regions in flight; 0 = auto.
   std::uint32_t hydration_batch_size = 0;  // Regions a copy; 0 = auto.
-  std::uint64_t rate_limit = 0;  // Bytes a second; 0 = none.
-  std::uint64_t min_rate = 0;    // Bytes a second; 0 = auto.
+  std::uint64_t rate_limit = 0;            // Bytes a second; 0 = none.
+  std::uint64_t min_rate = 0;              // Bytes a second; 0 = auto.
   bool copy_on_read = true;
   bool discard_passdown = true;
   std::uint32_t origin_timeout_ms = 20'000;

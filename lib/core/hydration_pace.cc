@@ -41,9 +41,15 @@ std::uint64_t HydrationPace::extent() const {
   return std::clamp(wanted, kSmallestExtent, kLargestExtent);
 }
 
+std::uint64_t HydrationPace::window_without_queue() const {
+  if (goodput_ == 0) return window_;
+  const auto held = static_cast<std::uint64_t>(goodput_ * seconds(shortest_latency()) * kQueueing);
+  return std::clamp(held, std::min(kFirstWindow, window_), window_);
+}
+
 void HydrationPace::set_window(std::uint64_t bytes) {
-  const auto felt_by_nobody = static_cast<std::uint64_t>(goodput_ * kQueueSeconds);
-  const std::uint64_t least = std::min(std::max(kFirstWindow, felt_by_nobody), largest_window_);
+  const auto queue = static_cast<std::uint64_t>(goodput_ * kQueueSeconds);
+  const std::uint64_t least = std::min(std::max(kFirstWindow, queue), largest_window_);
   window_ = std::clamp(bytes, least, largest_window_);
 }
 

@@ -9,8 +9,9 @@
 //    when goodput grows by more than a few percent; or, when reads take clearly longer than the
 //    shortest one did, a smaller one, kept when goodput stays. What does not pay is tried ever more
 //    rarely.
-//  - It is never smaller than what comes in 30 ms: nobody feels such a queue, and where each
-//    request costs more than its bytes only larger extents can show what there is to have.
+//  - It is never smaller than what comes in 30 ms: where each request costs more than its bytes
+//    only larger extents can show what there is to have. That is a queue before which a user's
+//    miss waits as long, so there is a window without it too.
 // Rounds in which something else than the window held the reads back say nothing.
 // An extent is a twelfth of the window: large ones cost less, but several have to be under way.
 //
@@ -39,6 +40,8 @@ class HydrationPace {
   explicit HydrationPace(std::uint64_t largest_window) : largest_window_(largest_window) {}
 
   std::uint64_t window() const { return window_; }
+  // What the link holds, and next to nothing that waits before it.
+  std::uint64_t window_without_queue() const;
   std::uint64_t extent() const;  // A power of two.
   // What the origin gives when nothing but the window holds the reads back; 0: not known yet.
   std::uint64_t goodput() const { return static_cast<std::uint64_t>(goodput_); }

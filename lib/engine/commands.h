@@ -36,6 +36,8 @@ class Commands {
   Command enter() { return Command(*this); }
   std::size_t count() const { return gates_[0].count() + gates_[1].count(); }
 
+  // From this share of the time on they are a load, to which background work gives way.
+  static constexpr double kLoad = 0.25;
   // The share of the time that they take (use_meter.h).
   double use() { return use_.share(Scheduler::current().now()); }
 

@@ -67,7 +67,7 @@ Engine::Engine(Parts parts, const Options& options)
                 [this] { tick_soon_.set(); }),
       copy_on_read_({parts.origin_pool, parts.metadata.map(), copier_, hydrator_}),
       verifier_({parts.scheduler, parts.destination, parts.metadata.map(), fetcher_, parts.origin,
-                 rate_limit_, [this] { return commands_.use() > 0; },
+                 rate_limit_, [this] { return commands_.use() >= Commands::kLoad; },
                  [this](Extent extent) { mismatched(extent); }}),
       growth_({parts.destination, parts.metadata, in_flight_, fetcher_, committer_}),
       complete_(parts.metadata.superblock().complete),

@@ -19,6 +19,8 @@ constexpr std::uint64_t kAskBytes = std::uint64_t{1} << 30;
 constexpr std::uint64_t kNeighbourhood = std::uint64_t{4} << 20;
 constexpr auto kLookAgain = milliseconds(50);  // Whether the load has ended.
 constexpr std::uint64_t kLargestUnderLoad = std::uint64_t{256} << 10;
+constexpr double kLoad = Commands::kLoad;
+constexpr auto kMissesMatter = milliseconds(1'000);
 constexpr std::uint64_t kGoodputUnknown = std::uint64_t{1} << 30;
 constexpr std::uint64_t kHighestMinRate = std::uint64_t{8} << 20;
 constexpr std::uint64_t kPartsOfASecond = 8;  // An extent takes no larger one of its rate.
@@ -63,6 +65,7 @@ void Hydrator::nudge() {
 }
 
 void Hydrator::missed(Extent extent) {
+  missed_at_ = parts_.scheduler.now();
   misses_.add(map().geometry().touched(extent), kNeighbourhood / kBlockSize);
 }
 
@@ -74,7 +77,7 @@ std::uint64_t Hydrator::extent_blocks() const {
     const std::uint64_t part = std::max(tuning_.rate_limit / kPartsOfASecond, kBlockSize);
     wanted = std::min(wanted, std::max(std::bit_floor(part), HydrationPace::kSmallestExtent));
   }
-  if (chosen_here() && parts_.use() > 0) {
+  if (chosen_here() && parts_.use() >= kLoad) {
     wanted = std::min(wanted, kLargestUnderLoad);
   }
   return std::clamp(wanted, kBlockSize, Fetcher::kLargest) / kBlockSize;
@@ -82,7 +85,8 @@ std::uint64_t Hydrator::extent_blocks() const {
 
 std::uint64_t Hydrator::most_blocks_in_flight() const {
   const std::uint64_t region = map().geometry().region_size();
-  std::uint64_t wanted = pace_.window() / kBlockSize;
+  const bool missed = parts_.scheduler.now() < missed_at_ + kMissesMatter;
+  std::uint64_t wanted = (missed ? pace_.window_without_queue() : pace_.window()) / kBlockSize;
   if (tuning_.batch_size) wanted = std::min(wanted, kBatchesInFlight * extent_blocks());
   if (tuning_.threshold) wanted = tuning_.threshold * region / kBlockSize;
   // More than the pool has for background work would only wait for memory.
@@ -194,7 +198,7 @@ void Hydrator::begin(const Item& item) {
     const std::uint64_t bytes = map().geometry().bytes(item.blocks).length;
     const auto now = parts_.scheduler.now();
     parts_.limit.take(bytes, now);
-    if (parts_.use() > 0) under_load_limit_.take(bytes, now);
+    if (parts_.use() >= kLoad) under_load_limit_.take(bytes, now);
   }
   spawn(do_item(item));
 }
@@ -216,16 +220,16 @@ Scheduler::TimePoint Hydrator::turn() {
   const auto now = parts_.scheduler.now();
   const double use = parts_.use();
   if (map().counts().origin == 0) {
-    if (use == 0) return {};
+    if (use < kLoad) return {};
     return blocks_in_flight_ > 0 ? now + kLookAgain : zeroing_rests_until_;
   }
   under_load_limit_.set_rate(rate_beside(use), now);
-  const auto ready = use > 0 ? under_load_limit_.ready_at() : Scheduler::TimePoint{};
+  const auto ready = use >= kLoad ? under_load_limit_.ready_at() : Scheduler::TimePoint{};
   return std::max(ready, parts_.limit.ready_at());
 }
 
-// Nearly nothing beside a client that always waits for something, and no bound at all - it could
-// be more than was ever measured - beside one that takes a quarter of the time.
+// Nearly nothing beside a client that always waits for something, and all of it - twice that, as it
+// could be more than was ever measured - beside one that takes less than is a load.
 std::uint64_t Hydrator::rate_beside(double use) const {
   const std::uint64_t all = pace_.goodput() ? pace_.goodput() : kGoodputUnknown;
   const double left = 2 * (1 - use) * (1 - use) * static_cast<double>(all);
@@ -272,7 +276,7 @@ Task<> Hydrator::sit_out(Scheduler::TimePoint until) {
 
 Hydrator::Item Hydrator::zeroing_item() {
   BlockRange zero = map().find({cursor_, map().geometry().blocks() - cursor_}, BlockState::zero);
-  const std::uint64_t most = parts_.use() > 0 ? kZeroingBytesUnderLoad : kZeroingBytes;
+  const std::uint64_t most = parts_.use() >= kLoad ? kZeroingBytesUnderLoad : kZeroingBytes;
   zero.count = std::min(zero.count, most / kBlockSize);
   return {zero, Kind::zeroing, false};
 }
@@ -402,7 +406,7 @@ Task<Result<>> Hydrator::copy(BlockRange blocks) {
   const auto give_up = began + kPatience;
   auto fetched = co_await parts_.fetcher.get(extent, BufferPool::Use::background, give_up);
   if (fetched) {
-    if (own && chosen_here()) pace_.read_ended(began, parts_.scheduler.now(), extent.length);
+    if (own) pace_.read_ended(began, parts_.scheduler.now(), extent.length);
     (*fetched)->kept = true;
     Copier::Kept kept;
     const auto outcome = co_await land(blocks, **fetched, kept);

@@ -9,10 +9,11 @@
 // is isolated by halving, so its neighbours are copied.
 //
 // `rate_limit` bounds what is read from the origin, always. Users come first: the more of the time
-// their commands take, the less is left, down to `min_rate`, so that they hardly notice, and the
-// end comes all the same. Zeroing then goes one piece at a time, with pauses as long as a piece
-// took. While the destination takes nothing - it is full, or broken - nothing is read for it
-// either: hydration is *held up*, and tries again with one extent at a time after pauses that grow.
+// their commands take, from a quarter on, the less is left, down to `min_rate`, so that they hardly
+// notice, and the end comes all the same; and while they miss, no queue is kept in the link.
+// Zeroing then goes one piece at a time, with pauses as long as a piece took. While the destination
+// takes nothing - it is full, or broken - nothing is read for it either: hydration is *held up*,
+// and tries again with one extent at a time after pauses that grow.
 //
 // Units: blocks. Thread: one scheduler.
 #pragma once
@@ -25,6 +26,7 @@
 #include "core/hydration_pace.h"
 #include "core/recent_misses.h"
 #include "core/token_bucket.h"
+#include "engine/commands.h"
 #include "engine/copier.h"
 #include "engine/fetcher.h"
 #include "engine/rate_meter.h"
@@ -149,6 +151,7 @@ class Hydrator {
   Scheduler::TimePoint held_until_{};
   Known known_;  // Around the cursor.
   RecentMisses misses_;
+  Scheduler::TimePoint missed_at_{};
   HydrationPace pace_;
   std::uint64_t landing_ = 0;  // Bytes that wait for the destination.
   TokenBucket under_load_limit_;

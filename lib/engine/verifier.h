@@ -6,9 +6,9 @@
 // byte, and no block ever becomes `copied` again: what still is `copied` when both reads have ended
 // was not touched while they ran. So there is no false alarm, and nobody waits for a comparison.
 //
-// A few extents are under way at a time; while users' commands are, one, with a pause about as
-// long as it took. `rate_limit` holds, for it and hydration together. A verification whose result
-// nobody asks for any more ends by itself after a minute.
+// A few extents are under way at a time; while users' commands are a load, one, with a pause about
+// as long as it took. `rate_limit` holds, for it and hydration together. A verification whose
+// result nobody asks for any more ends by itself after a minute.
 //
 // Units: blocks and bytes. Thread: one scheduler. Ownership: everything in Parts outlives it;
 // stop() has ended before it is destroyed.
@@ -35,7 +35,7 @@ class Verifier {
     Fetcher& fetcher;
     OriginLink* origin;
     TokenBucket& limit;                       // `rate_limit`, of hydration too.
-    std::function<bool()> busy;               // Users' commands are under way, or were just now.
+    std::function<bool()> busy;               // Users' commands are a load.
     std::function<void(Extent)> on_mismatch;  // Hears of each range that differs.
   };
 

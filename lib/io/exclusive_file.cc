@@ -289,8 +289,7 @@ Result<> ExclusiveFile::sync_parent() const {
 
 Result<> ExclusiveFile::unlink() const {
   if (::unlink(path_.c_str()) == 0) return {};
-  return fail(
-      error(Errc::unavailable, std::string("cannot be removed: ") + std::strerror(errno)));
+  return fail(error(Errc::unavailable, std::string("cannot be removed: ") + std::strerror(errno)));
 }
 
 bool ExclusiveFile::still_named() const {

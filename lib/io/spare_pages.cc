@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <utility>
 
 namespace clonedev {
 namespace {
@@ -16,7 +17,17 @@ std::shared_ptr<SparePages> SparePages::create(std::size_t most) {
   return std::shared_ptr<SparePages>(new SparePages(most));
 }
 
+SparePages::SparePages(std::size_t most) : most_(most) { pieces_.reserve(most / kPage + 1); }
+
 SparePages::~SparePages() { shrink(0); }
+
+void SparePages::close() {
+  {
+    const std::lock_guard lock(mutex_);
+    most_ = 0;
+  }
+  shrink(0);
+}
 
 SparePages::Pages SparePages::take(std::size_t length) {
   // Powers of two, so that what is spare fits; what nobody touches is no memory.
@@ -42,24 +53,33 @@ SparePages::Piece SparePages::find(std::size_t length) {
 }
 
 void SparePages::give(Piece piece) {
-  const std::lock_guard lock(mutex_);
-  pieces_.push_back(piece);
-  spare_ += piece.length;
-  shrink(most_);
-}
-
-void SparePages::trim() {
-  const std::lock_guard lock(mutex_);
-  shrink(0);
-}
-
-void SparePages::shrink(std::size_t most) {
-  while (spare_ > most) {
-    const Piece oldest = pieces_.front();
-    pieces_.pop_front();
-    spare_ -= oldest.length;
-    ::munmap(oldest.memory, oldest.length);
+  std::size_t most = 0;
+  {
+    const std::lock_guard lock(mutex_);
+    most = most_;
+    if (piece.length <= most) {
+      pieces_.push_back(std::exchange(piece, {}));
+      spare_ += pieces_.back().length;
+    }
   }
+  if (piece.memory) ::munmap(piece.memory, piece.length);
+  shrink(most);
+}
+
+// Others need not wait while the kernel frees pages.
+void SparePages::shrink(std::size_t most) {
+  for (Piece piece = take_oldest(most); piece.memory; piece = take_oldest(most)) {
+    ::munmap(piece.memory, piece.length);
+  }
+}
+
+SparePages::Piece SparePages::take_oldest(std::size_t most) {
+  const std::lock_guard lock(mutex_);
+  if (spare_ <= most) return {};
+  const Piece oldest = pieces_.front();
+  pieces_.erase(pieces_.begin());
+  spare_ -= oldest.length;
+  return oldest;
 }
 
 std::size_t SparePages::spare() const {

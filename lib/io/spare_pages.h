@@ -7,9 +7,9 @@
 #pragma once
 
 #include <cstddef>
-#include <list>
 #include <memory>
 #include <mutex>
+#include <vector>
 
 namespace clonedev {
 
@@ -26,23 +26,26 @@ class SparePages : public std::enable_shared_from_this<SparePages> {
   // Nothing: there is no memory.
   Pages take(std::size_t length);
   // Frees what is spare.
-  void trim();
+  void trim() { shrink(0); }
+  // From now on nothing is spare any more.
+  void close();
   std::size_t spare() const;
 
  private:
   struct Piece {
-    std::byte* memory;
-    std::size_t length;
+    std::byte* memory = nullptr;
+    std::size_t length = 0;
   };
 
-  explicit SparePages(std::size_t most) : most_(most) {}
+  explicit SparePages(std::size_t most);
   Piece find(std::size_t length);
   void give(Piece piece);
   void shrink(std::size_t most);
+  Piece take_oldest(std::size_t most);
 
-  const std::size_t most_;
-  mutable std::mutex mutex_;
-  std::list<Piece> pieces_;  // The latest last. Protected by mutex_, as is:
+  mutable std::mutex mutex_;  // For the rest.
+  std::size_t most_;
+  std::vector<Piece> pieces_;  // The latest last; never beyond its capacity.
   std::size_t spare_ = 0;
 };
 

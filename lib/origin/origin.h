@@ -23,7 +23,7 @@ struct OriginExtent {
 };
 
 // What a read has brought: in the room it was given or, where others may have read the same, in
-// memory that lives as long as somebody holds it. That is aligned to pages, if the offset is.
+// memory that lives as long as somebody holds it, aligned to pages.
 struct OriginBytes {
   std::span<const std::byte> bytes;
   std::shared_ptr<const void> memory = nullptr;  // Of the bytes, unless they are in the room.

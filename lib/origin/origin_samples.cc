@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <memory>
+#include <new>
 
 namespace clonedev {
 namespace {
@@ -27,7 +28,10 @@ Error no_memory() { return {make_error_code(Errc::unavailable), "origin: no memo
 // XXH3, 128 bits.
 class Digest {
  public:
-  Digest() { XXH3_128bits_reset(state_.get()); }
+  Digest() {
+    if (!state_) throw std::bad_alloc();
+    XXH3_128bits_reset(state_.get());
+  }
   void add(std::span<const std::byte> bytes) const {
     XXH3_128bits_update(state_.get(), bytes.data(), bytes.size());
   }

@@ -12,7 +12,6 @@ namespace clonedev {
 namespace {
 
 constexpr std::chrono::seconds kLongestComparison(2);
-constexpr std::size_t kMostSpare = std::size_t{16} << 20;
 
 // What makes two origins one. The lengths keep the parts apart, whatever is in them.
 std::string key_of(std::string_view spec, const OriginSettings& settings) {
@@ -40,9 +39,6 @@ Result<std::shared_ptr<OriginHub>> OriginHub::of(std::string_view spec,
   if (made) known = *made;
   return made;
 }
-
-OriginHub::OriginHub(std::unique_ptr<Reactor> reactor, Scheduler::Duration timeout)
-    : reactor_(std::move(reactor)), timeout_(timeout), pages_(SparePages::create(kMostSpare)) {}
 
 Result<std::shared_ptr<OriginHub>> OriginHub::create(std::string_view spec,
                                                      const OriginSettings& settings) {
@@ -105,7 +101,7 @@ Task<Result<OriginShare::Opened>> OriginHub::join(OriginMember& member) {
 std::shared_ptr<OriginShare> OriginHub::share_to_open() {
   const std::shared_ptr<OriginShare> there = current_.lock();
   if (there && there->just_begun()) return there;
-  auto mine = std::make_shared<OriginShare>(factory_(), timeout_, pages_, inside_.enter());
+  auto mine = std::make_shared<OriginShare>(factory_(), timeout_, inside_.enter());
   if (!there || !there->usable()) current_ = mine;
   return mine;
 }

@@ -51,7 +51,8 @@ class OriginHub {
   Task<Result<OriginShare::Opened>> join(OriginMember& member);
 
  private:
-  OriginHub(std::unique_ptr<Reactor> reactor, Scheduler::Duration timeout);
+  OriginHub(std::unique_ptr<Reactor> reactor, Scheduler::Duration timeout)
+      : reactor_(std::move(reactor)), timeout_(timeout) {}
   static Result<std::shared_ptr<OriginHub>> create(std::string_view spec,
                                                    const OriginSettings& settings);
   void start();
@@ -66,7 +67,6 @@ class OriginHub {
   // Constant after create().
   const std::unique_ptr<Reactor> reactor_;
   const Scheduler::Duration timeout_;
-  const std::shared_ptr<SparePages> pages_;
   OriginFactory factory_;
   std::thread thread_;
 

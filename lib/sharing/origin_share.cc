@@ -15,6 +15,8 @@ constexpr milliseconds kLookAfter(500);
 constexpr milliseconds kJoinedFor(2000);
 // Who wants a smaller part of what was read than this gets a copy, lest a few bytes keep it all.
 constexpr std::size_t kSmallPart = 4;
+constexpr std::size_t kPage = 4096;
+constexpr std::size_t kMostSpare = std::size_t{16} << 20;
 
 Error no_memory() { return {make_error_code(Errc::unavailable), "no memory to read into"}; }
 
@@ -30,10 +32,10 @@ struct OriginShare::Flight {
 };
 
 OriginShare::OriginShare(std::unique_ptr<Origin> origin, Scheduler::Duration timeout,
-                         std::shared_ptr<SparePages> pages, Gate::Holder inside)
+                         Gate::Holder inside)
     : origin_(std::move(origin)),
       timeout_(timeout),
-      pages_(std::move(pages)),
+      pages_(SparePages::create(kMostSpare)),
       begun_(Scheduler::current().now()),
       inside_(std::move(inside)) {}
 
@@ -71,6 +73,7 @@ void OriginShare::leave() {
 Task<> OriginShare::close_origin([[maybe_unused]] std::shared_ptr<OriginShare> self) {
   co_await origin_->close();
   while (!under_way_.idle()) co_await under_way_.wait_for_change();
+  pages_->close();
 }
 
 Task<Result<OriginShare::Opened>> OriginShare::open() {
@@ -150,7 +153,8 @@ Task<Result<OriginBytes>> OriginShare::read(Extent wanted, Scheduler::TimePoint 
 Result<OriginBytes> OriginShare::part_of(const OriginBytes& whole, std::size_t at,
                                          std::size_t length) {
   const std::span<const std::byte> part = whole.bytes.subspan(at, length);
-  if (length >= whole.bytes.size() / kSmallPart) return OriginBytes{part, whole.memory};
+  const bool aligned = at % kPage == 0;
+  if (aligned && length >= whole.bytes.size() / kSmallPart) return OriginBytes{part, whole.memory};
   const SparePages::Pages pages = pages_->take(length);
   if (!pages) return fail(no_memory());
   std::ranges::copy(part, pages.get());

@@ -7,8 +7,8 @@
 // reader came, or is so old that it may hang for ever. A joined read that fails is done again for
 // exactly what was wanted, if it was larger: the error may lie beside it. Reads go to memory of
 // their own, which all who waited share, so that nobody's end has to wait for the server, and
-// nothing is copied. It is as much as the clones together have under way, which is bounded by each
-// of them; who joined for a small part of something large gets that part alone.
+// nothing is copied. It is what the clones together have under way, which is bounded by each of
+// them; who joined for a small part of something large gets that part alone.
 //
 // An origin that answers what it was asked later and leaves something earlier without an answer is
 // given up (answer_clock.h): somebody may wait for that one.
@@ -62,8 +62,7 @@ class OriginShare : public std::enable_shared_from_this<OriginShare> {
   };
 
   // `timeout`: the origin's own. `inside`: held until it is destroyed.
-  OriginShare(std::unique_ptr<Origin> origin, Scheduler::Duration timeout,
-              std::shared_ptr<SparePages> pages, Gate::Holder inside);
+  OriginShare(std::unique_ptr<Origin> origin, Scheduler::Duration timeout, Gate::Holder inside);
   OriginShare(const OriginShare&) = delete;
   OriginShare& operator=(const OriginShare&) = delete;
   ~OriginShare();
@@ -101,7 +100,7 @@ class OriginShare : public std::enable_shared_from_this<OriginShare> {
 
   const std::unique_ptr<Origin> origin_;
   const Scheduler::Duration timeout_;
-  const std::shared_ptr<SparePages> pages_;
+  const std::shared_ptr<SparePages> pages_;  // Of this one alone: it knows when it rests.
   const Scheduler::TimePoint begun_;
   const std::shared_ptr<OriginNews> news_ = std::make_shared<OriginNews>();
   std::size_t members_ = 0;

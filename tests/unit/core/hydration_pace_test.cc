@@ -114,6 +114,16 @@ TEST(HydrationPace, keeps_no_long_queue_in_a_link_that_is_full) {
   }
 }
 
+TEST(HydrationPace, can_do_without_a_queue_where_somebody_waits_behind_it) {
+  Download near({120e6, microseconds(300)});
+  near.run_for(seconds(20));
+  EXPECT_GE(near.pace.window(), 3 * kMiB);
+  EXPECT_EQ(near.pace.window_without_queue(), Pace::kFirstWindow);
+  Download far({120e6, milliseconds(100)});
+  far.run_for(seconds(20));
+  EXPECT_GE(static_cast<double>(far.pace.window_without_queue()), 120e6 * 0.1) << "it is kept full";
+}
+
 TEST(HydrationPace, extents_are_large_where_requests_cost_more_than_their_bytes) {
   Download download({1200e6, microseconds(50), microseconds(150)});
   download.run_for(seconds(1));

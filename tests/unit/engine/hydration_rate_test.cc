@@ -33,11 +33,20 @@ class HydrationRateTest : public testing::Test {
   // Bytes a second over that time, while `step` runs again and again.
   template <class Step>
   double rate_while(Scheduler::Duration time, Step&& step) {
-    const std::uint64_t before = copied();
+    const std::uint64_t before = absent();
     const auto begin = rig_.sim.now();
     while (rig_.sim.now() - begin < time) step();
     const auto took = std::chrono::duration<double>(rig_.sim.now() - begin).count();
-    return static_cast<double>(copied() - before) / took;
+    return static_cast<double>(before - absent()) / took;
+  }
+  std::uint64_t absent() { return rig_.engine().status().blocks.origin * k4K; }
+  // Users were there before hydration was.
+  template <class Step>
+  void begin_beside(Step&& step, std::uint64_t min_rate) {
+    rig_.set_hydration(false);
+    const auto begin = rig_.sim.now();
+    while (rig_.sim.now() - begin < milliseconds(300)) step();
+    tune(0, min_rate);
   }
   // A user that writes one block after the other to the end of the disk.
   void write_on() { ASSERT_TRUE(rig_.write(config().size - (++writes_ % 8 + 1) * k4K, data_)); }
@@ -77,8 +86,7 @@ TEST_F(HydrationRateTest, a_limit_that_is_lifted_holds_nothing_back_any_more) {
 TEST_F(HydrationRateTest, under_load_it_gets_its_minimum_and_no_more) {
   rig_.origin->delay = milliseconds(20);
   rig_.destination_slow->set_delays({.write = {milliseconds(1), milliseconds(2)}});
-  tune(0, 2 * kMiB);
-  rate_while(milliseconds(200), [this] { write_on(); });
+  begin_beside([this] { write_on(); }, 2 * kMiB);
   const double loaded = rate_while(seconds(10), [this] { write_on(); });
   EXPECT_NEAR(loaded, 2.0 * kMiB, 0.4 * kMiB);
   EXPECT_EQ(rig_.engine().status().hydration.min_rate, 2 * kMiB);
@@ -89,24 +97,12 @@ TEST_F(HydrationRateTest, under_load_it_gets_its_minimum_and_no_more) {
 TEST_F(HydrationRateTest, beside_a_command_now_and_then_it_goes_on_as_if_alone) {
   rig_.origin->delay = milliseconds(20);
   rig_.destination_slow->set_delays({.write = {milliseconds(1), milliseconds(1)}});
-  tune(0, kMiB);
-  const double rate = rate_while(milliseconds(400), [this] {
+  const auto now_and_then = [this] {
     write_on();
     rig_.sim.run_for(milliseconds(19));
-  });
-  EXPECT_GE(rate, 50.0 * kMiB);
-}
-
-TEST_F(HydrationRateTest, beside_a_client_that_waits_half_of_the_time_it_gets_about_half) {
-  rig_.origin->delay = milliseconds(20);
-  rig_.destination_slow->set_delays({.write = {milliseconds(1), milliseconds(1)}});
-  tune(0, k4K);
-  const double rate = rate_while(seconds(1), [this] {
-    write_on();
-    rig_.sim.run_for(milliseconds(2));
-  });
-  EXPECT_GE(rate, 5.0 * kMiB);
-  EXPECT_LE(rate, 40.0 * kMiB);
+  };
+  begin_beside(now_and_then, kMiB);
+  EXPECT_GE(rate_while(milliseconds(400), now_and_then), 50.0 * kMiB);
 }
 
 TEST_F(HydrationRateTest, the_minimum_is_a_tenth_of_what_was_measured_unless_it_is_given) {
@@ -126,7 +122,7 @@ TEST_F(HydrationRateTest, zeroing_under_load_leaves_the_destination_alone_half_o
   rig_.origin->extents = {{{0, config().size}, true}};
   rig_.destination_slow->set_delays(
       {.write = {milliseconds(1), milliseconds(1)}, .zero = {milliseconds(10), milliseconds(10)}});
-  tune(0);
+  begin_beside([this] { write_on(); }, 0);
   std::size_t most = 0;
   rig_.sim.set_observer([&] { most = std::max(most, rig_.destination_slow->in_flight()); });
   const std::uint64_t before = rig_.destination->count(FaultyDevice::kZero);
