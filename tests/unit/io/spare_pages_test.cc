@@ -81,7 +81,7 @@ TEST_F(SparePagesTest, threads_give_back_what_others_took) {
   std::vector<std::thread> threads;
   for (unsigned char mark = 1; mark <= 4; ++mark) {
     threads.emplace_back([this, mark] {
-      for (int i = 0; i < 500; ++i) {
+      for (std::size_t i = 0; i < 500; ++i) {
         const SparePages::Pages pages = store_->take((i % 7 + 1) * 16 * kKiB);
         pages.get()[0] = std::byte{mark};
         std::thread([pages] {}).join();
