@@ -57,7 +57,7 @@ void SparePages::give(Piece piece) {
   {
     const std::lock_guard lock(mutex_);
     most = most_;
-    if (piece.length <= most) {
+    if (piece.length <= most && pieces_.size() < pieces_.capacity()) {
       pieces_.push_back(std::exchange(piece, {}));
       spare_ += pieces_.back().length;
     }

@@ -37,8 +37,13 @@ Task<Result<OriginBytes>> MemoryOrigin::read(std::uint64_t offset, std::span<std
   for (std::uint64_t sector = offset / 512; sector * 512 < offset + room.size(); ++sector) {
     if (world_->bad_sectors.contains(sector)) co_return fail(Errc::origin_read, "bad sector");
   }
-  std::copy_n(world_->content.begin() + static_cast<std::ptrdiff_t>(offset), room.size(),
-              room.begin());
+  const auto first = world_->content.begin() + static_cast<std::ptrdiff_t>(offset);
+  if (world_->own_memory) {
+    const auto own = std::make_shared<std::vector<std::byte>>(
+        first, first + static_cast<std::ptrdiff_t>(room.size()));
+    co_return OriginBytes{*own, own};
+  }
+  std::copy_n(first, room.size(), room.begin());
   co_return OriginBytes{room};
 }
 

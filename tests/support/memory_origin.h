@@ -28,6 +28,7 @@ class MemoryOrigin final : public Origin {
     std::function<Scheduler::Duration()> pace;
     bool reachable = true;    // False: connections are refused and reads fail.
     std::uint64_t epoch = 0;  // Raised: every connection is lost, new ones can be made.
+    bool own_memory = false;  // What is read is not in the room it was given.
     bool hang = false;        // Reads wait until it is false (and released is woken).
     Event released;
     std::set<std::uint64_t> bad_blocks;   // Reads touching one fail with origin_read.

@@ -53,6 +53,18 @@ TEST_F(HydratorTest, copies_everything_and_lets_the_origin_go) {
   EXPECT_EQ(rig_.engine().status().state, CloneState::complete);
 }
 
+// As an origin that clones share does; the last block of it is not whole.
+TEST(HydratorOwnMemory, copies_what_an_origin_brings_in_memory_of_its_own) {
+  RigConfig config;
+  config.origin_size = kBlocks * k4K - 2 * k4K - 1536;
+  CloneRig rig(config);
+  rig.origin->own_memory = true;
+  ASSERT_TRUE(rig.read({config.origin_size - 512, 1024}));
+  rig.hydrate_to_the_end();
+  const Extent all{0, kBlocks * k4K};
+  EXPECT_EQ(rig.destination_disk->present().bytes(all), rig.origin_bytes(all));
+}
+
 TEST_F(HydratorTest, reads_nothing_while_it_is_off) {
   rig_.sim.run_for(minutes(1));
   EXPECT_EQ(rig_.origin->reads, 0u);
