@@ -18,12 +18,13 @@ Result<std::unique_ptr<Reactor>> Reactor::create() {
 }
 
 void Reactor::post(std::function<void()> work) {
+  bool was_asleep = false;
   {
     const std::lock_guard lock(inbox_mutex_);
     inbox_.push_back(std::move(work));
-    if (inbox_.size() > 1) return;  // The bell has been rung for the first one.
+    was_asleep = std::exchange(asleep_, false);
   }
-  backend_->wake();
+  if (was_asleep) backend_->wake();
 }
 
 void Reactor::stop() {
@@ -37,12 +38,24 @@ void Reactor::run() {
 void Reactor::loop(const std::function<bool()>& done) {
   const Running scope(this);
   while (true) {
-    drain_inbox();
     run_ready(kReadyBudget);
     fire_due_timers();
+    drain_inbox();  // Last: who was resumed may have posted, as a host does that goes on at once.
     if (done()) return;
-    backend_->wait(patience(), *this);
+    sleep();
   }
+}
+
+void Reactor::sleep() {
+  bool empty = false;
+  {
+    const std::lock_guard lock(inbox_mutex_);
+    empty = inbox_.empty();
+    asleep_ = empty;
+  }
+  backend_->wait(empty ? patience() : Duration::zero(), *this);
+  const std::lock_guard lock(inbox_mutex_);
+  asleep_ = false;
 }
 
 void Reactor::drain_inbox() {
@@ -114,14 +127,27 @@ struct Reactor::Watch::Deadline : Timer {
   Watch& watch;
 };
 
+// A ring tells what a waker said, which need not be true any more: a socket's data can be read
+// before their sender wakes who waits for them. libnbd, told to read where nothing is, sends
+// nothing either until something comes.
+int Reactor::Watch::ready_now(int fd, short events) {
+  pollfd entry{fd, events, 0};
+  return ::poll(&entry, 1, 0) > 0 ? entry.revents : 0;
+}
+
 Task<int> Reactor::Watch::wait(short events, TimePoint deadline) {
   assert(!polling_ && "one waiter a watch");
   if (std::exchange(woken_, false)) co_return 0;
   Deadline timer(*this);
   if (deadline != TimePoint::max()) reactor_.arm(timer, deadline);
-  const int result = co_await Poll(*this, events);
+  int ready = 0;
+  int said = 0;
+  do {
+    said = co_await Poll(*this, events);
+    if (said > 0) ready = ready_now(fd_, events);
+  } while (said > 0 && ready == 0 && !woken_);
   woken_ = false;
-  co_return result > 0 ? result : 0;
+  co_return ready;
 }
 
 void Reactor::Watch::wake() {

@@ -63,6 +63,7 @@ class Reactor final : public Scheduler {
   explicit Reactor(std::unique_ptr<IoBackend> backend) : backend_(std::move(backend)) {}
   void loop(const std::function<bool()>& done);
   Duration patience() const;
+  void sleep();
   void drain_inbox();
 
   const std::unique_ptr<IoBackend> backend_;
@@ -70,6 +71,7 @@ class Reactor final : public Scheduler {
 
   std::mutex inbox_mutex_;
   std::vector<std::function<void()>> inbox_;  // protected by inbox_mutex_
+  bool asleep_ = false;                       // Who posts has to wake it; protected by inbox_mutex_
   std::vector<std::function<void()>> taken_;  // reactor thread only
 };
 
@@ -96,7 +98,7 @@ class Reactor::Watch {
   Watch(const Watch&) = delete;
   Watch& operator=(const Watch&) = delete;
 
-  // The poll(2) events that are there, or 0 when woken or out of time.
+  // The poll(2) events that are there now, or 0 when woken or out of time.
   Task<int> wait(short events, TimePoint deadline);
   // Ends the wait under way, or the next one.
   void wake();
@@ -104,6 +106,7 @@ class Reactor::Watch {
  private:
   class Poll;
   struct Deadline;
+  static int ready_now(int fd, short events);
   Reactor& reactor_;
   int fd_;
   IoRequest* polling_ = nullptr;

@@ -231,6 +231,27 @@ TEST(Watch, ends_when_the_descriptor_is_ready) {
   reactor->run(wait_for_feed(*reactor, pipe));
 }
 
+// What another thread's waker says of a socket can be over when it says so.
+Task<> feed_and_take_back(Reactor& reactor, const Pipe& pipe) {
+  Reactor::Watch watch(reactor, pipe.out);
+  WaitOutcome outcome;
+  Task<> waiting = watch_once(watch, Clock::now() + kFarAway, outcome);
+  co_await reactor.sleep_for(milliseconds(1));
+  pipe.feed();
+  pipe.drain();
+  co_await reactor.sleep_for(milliseconds(5));
+  EXPECT_FALSE(waiting.done()) << "nothing is there: " << outcome.events;
+  pipe.feed();
+  co_await waiting;
+  EXPECT_EQ(outcome.events, POLLIN);
+}
+
+TEST(Watch, goes_on_when_what_came_is_gone) {
+  const auto reactor = make_reactor();
+  const Pipe pipe;
+  reactor->run(feed_and_take_back(*reactor, pipe));
+}
+
 Task<> wait_and_wake(Reactor& reactor, const Pipe& pipe) {
   Reactor::Watch watch(reactor, pipe.out);
   WaitOutcome outcome;
