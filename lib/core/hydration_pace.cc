@@ -14,7 +14,9 @@ constexpr std::uint64_t kExtentsInWindow = 12;
 constexpr auto kShortestRound = milliseconds(20);
 constexpr auto kShortestSteadyRound = milliseconds(200);  // Of which more depends.
 constexpr unsigned kSettling = 1;
-constexpr double kGrowth = 1.25;  // Of goodput, when the window was doubled.
+constexpr double kPaid = 0.25;  // Of what a step of the window could have brought.
+constexpr std::uint64_t kStepInQueue = 2;
+constexpr std::uint64_t kStepOnTheWay = 8;
 constexpr unsigned kVainRounds = 2;
 constexpr double kQueueSeconds = 0.03;
 constexpr double kProbeUp = 1.5;
@@ -104,18 +106,25 @@ void HydrationPace::end_round(TimePoint now) {
   begin_round(now);
 }
 
+// The reads of this round took clearly longer than the shortest one did.
+bool HydrationPace::queueing() const {
+  const double latency = seconds(round_latency_) / static_cast<double>(round_reads_);
+  return latency > seconds(shortest_latency()) * kQueueing;
+}
+
 void HydrationPace::judge_start(double goodput, TimePoint now) {
-  const bool grew = goodput >= goodput_ * kGrowth;
+  const bool grew = goodput >= goodput_ * (1 + kPaid * static_cast<double>(step_ - 1));
   goodput_ = std::max(goodput_, goodput);
   if (grew && window_ < largest_window_) {
     vain_rounds_ = 0;
-    set_window(window_ * 2);
+    step_ = queueing() ? kStepInQueue : kStepOnTheWay;
+    set_window(window_ * step_);
     return;
   }
-  if (window_ < largest_window_ && ++vain_rounds_ < kVainRounds) return;
-  // The last doubling did not pay in full: what the link holds lies between the two.
+  if (++vain_rounds_ < kVainRounds) return;
+  // The last step did not pay, or not in full: what the link holds lies between the two.
   const auto held = static_cast<std::uint64_t>(goodput_ * seconds(shortest_latency()) * 2);
-  if (!grew) set_window(std::max(window_ / 2, std::min(held, window_)));
+  set_window(std::max(window_ / step_, std::min(held, window_)));
   probe_pause_ = kFirstProbePause;
   hold(now);
 }
@@ -128,15 +137,14 @@ void HydrationPace::hold(TimePoint now) {
 
 void HydrationPace::judge_hold(double goodput, TimePoint now) {
   const bool fell = goodput < goodput_ * kFell;
-  goodput_ = fell ? goodput : goodput_ * 0.75 + goodput * 0.25;
+  // What came once can come again; what did not come may be a moment's.
+  goodput_ = fell ? goodput : std::max(goodput, goodput_ * 0.75 + goodput * 0.25);
   set_window(window_);
   if (fell) probe_pause_ = kFirstProbePause;
   if (now < next_probe_ && !fell) return;
-  const double latency = seconds(round_latency_) / static_cast<double>(round_reads_);
-  const bool queueing = latency > seconds(shortest_latency()) * kQueueing;
   held_window_ = window_;
   set_window(static_cast<std::uint64_t>(static_cast<double>(window_) *
-                                        (queueing ? kProbeDown : kProbeUp)));
+                                        (queueing() ? kProbeDown : kProbeUp)));
   phase_ = Phase::probe;
   settling_ = kSettling;
 }

@@ -3,8 +3,9 @@
 //
 // Reads are judged by rounds. A round ends when a whole window has come, and a read begun in it has
 // ended; its goodput is what came by the time it took.
-//  - At the start the window doubles each round while that makes goodput grow; small, so that the
-//    first sample comes soon.
+//  - At the start the window grows each round while that makes goodput grow: eightfold where reads
+//    hardly queue, so that it is their way that takes the time, else to the double. The first one
+//    is small, so that a sample comes soon.
 //  - Then it is held, and now and then another one is tried for some rounds: a larger one, kept
 //    when goodput grows by more than a few percent; or, when reads take clearly longer than the
 //    shortest one did, a smaller one, kept when goodput stays. What does not pay is tried ever more
@@ -62,6 +63,7 @@ class HydrationPace {
   void judge_hold(double goodput, TimePoint now);
   void judge_probe(double goodput, TimePoint now);
   void hold(TimePoint now);
+  bool queueing() const;
   void set_window(std::uint64_t bytes);
   void note_latency(Duration latency, TimePoint now);
   Duration shortest_latency() const { return std::min(shortest_[0], shortest_[1]); }
@@ -79,6 +81,7 @@ class HydrationPace {
   unsigned settling_ = 0;  // Rounds that still belong to another window.
 
   unsigned vain_rounds_ = 0;       // At the start.
+  std::uint64_t step_ = 1;         // There: how many times larger the window has become.
   std::uint64_t held_window_ = 0;  // While another one is tried.
   TimePoint next_probe_{};
   Duration probe_pause_{};
