@@ -58,7 +58,11 @@ int main(int argc, char** argv) {
   CLI::App* const absent_reads =
       add_counted(app, choice, "absent-reads", "4 KiB misses, in turns with the bare NBD origin");
   CLI::App* const many_reads = add_counted(app, choice, "many-reads", "4 KiB misses in parallel");
-  many_reads->add_option("--depth", choice.depth, "how many in flight");
+  CLI::App* const many_writes =
+      add_counted(app, choice, "many-writes", "4 KiB writes to absent blocks in parallel");
+  for (CLI::App* const many : {many_reads, many_writes}) {
+    many->add_option("--depth", choice.depth, "how many in flight");
+  }
   CLI::App* const absent_writes =
       add_counted(app, choice, "absent-writes", "4 KiB writes to absent and to present blocks");
   absent_writes->add_option("--more-origins", choice.more_origins, "a clone of each, in turns");
@@ -78,6 +82,8 @@ int main(int argc, char** argv) {
   if (absent_reads->parsed()) result = bench::absent_reads(site, choice.lun, choice.count);
   if (many_reads->parsed())
     result = bench::many_reads(site, choice.lun, choice.count, choice.depth);
+  if (many_writes->parsed())
+    result = bench::many_writes(site, choice.lun, choice.count, choice.depth);
   if (absent_writes->parsed()) {
     result = bench::absent_writes(site, choice.lun, choice.more_origins, choice.count);
   }

@@ -15,6 +15,9 @@ nlohmann::json absent_reads(testing::PluginSite& site, const LunOptions& options
 // 4 KiB reads of absent blocks, `depth` in flight.
 nlohmann::json many_reads(testing::PluginSite& site, const LunOptions& options, std::uint64_t count,
                           std::size_t depth);
+// 4 KiB writes to absent blocks likewise.
+nlohmann::json many_writes(testing::PluginSite& site, const LunOptions& options,
+                           std::uint64_t count, std::size_t depth);
 
 // Aligned 4 KiB writes one at a time, in turns: to an absent block of a clone of each origin, then
 // to the same block, which is on the destination now.

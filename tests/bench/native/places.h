@@ -1,5 +1,5 @@
-// Where a measurement goes: every 64 KiB cluster of the disk once, in a scattered order, so that no
-// peer with clusters profits from a neighbour.
+// Where a measurement goes: every 64 KiB cluster of the disk once, in a scattered order, so that
+// nothing profits from a neighbour.
 #pragma once
 
 #include <cstdint>

@@ -33,15 +33,19 @@ def absent(scene, rounds):
 
 def beside_qcow2(scene, rounds):
     """4 KiB write to an absent block, one at a time : qcow2 with extended_l2 in qemu-img bench; 0 and 10 ms"""
-    image = scene.image()
-    for folder, cache, where in ((scene.disk, "none", "disk, O_DIRECT"), (scene.memory, "writeback", "tmpfs")):
+    image, count = scene.image(), 8000
+    for folder, cache, where, allocated in (
+            (scene.disk, "none", "disk, allocated", True), (scene.disk, "none", "disk, sparse", False),
+            (scene.memory, "writeback", "tmpfs", False)):
+        options = ["extended_l2=on", *(["preallocation=full"] if allocated else [])]
+        flags = ["--allocated"] if allocated else []
         for delay in (0, 10):
             with scene.nbd(image, delay) as uri:
                 def ours():
-                    return 1e6 / scene.clone("absent-writes", uri, "--count", 8000, folder=folder)[0]["absent"]["mean"]
+                    return scene.clone("many-writes", uri, "--count", count, "--depth", 1, *flags, folder=folder)["iops"]
 
                 def theirs(way):
-                    return qemu.bench_new_overlay(scene, uri, 8000, 1, way, write=True, options=["extended_l2=on"],
+                    return qemu.bench_new_overlay(scene, uri, count, 1, way, write=True, options=options,
                                                   folder=folder, cache=cache)
 
                 arms = {"ours": ours} | {f"extended_l2, {way}": lambda way=way: theirs(way) for way in qemu.WAYS}

@@ -7,20 +7,6 @@
 
 namespace clonedev::bench {
 
-nlohmann::json many_reads(testing::PluginSite& site, const LunOptions& options, std::uint64_t count,
-                          std::size_t depth) {
-  LunOptions quiet = options;
-  quiet.settings.emplace_back("hydration=off");
-  BenchLun lun(site, "bench", quiet);
-  const Places places(options.size_bytes);
-  count = std::min(count, places.count());
-  const BlockMemory data = make_blocks(kBlock);  // One for all: nobody looks at it.
-  const auto times = Chains::run(count, depth, [&](std::uint64_t turn, auto ended) {
-    lun.start_read(places[turn], data.get(), kBlock, std::move(ended));
-  });
-  return {{"seconds", times.seconds}, {"iops", static_cast<double>(count) / times.seconds}};
-}
-
 nlohmann::json equal_misses(testing::PluginSite& site, const LunOptions& options,
                             std::uint64_t count, std::size_t readers) {
   LunOptions quiet = options;
