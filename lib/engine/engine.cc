@@ -1,7 +1,5 @@
 #include "engine/engine.h"
 
-#include <xxhash.h>
-
 #include <algorithm>
 #include <cassert>
 #include <cstring>
@@ -17,9 +15,6 @@ using std::chrono::milliseconds;
 constexpr auto kCommitPeriod = std::chrono::seconds(1);
 constexpr auto kFirstWord = std::chrono::seconds(5);  // Of a close that has to wait.
 constexpr auto kNextWord = std::chrono::seconds(60);
-// The kernel's cmd_time_out: nothing older is executed again after a restart of the daemon.
-constexpr auto kReplayTime = std::chrono::seconds(30);
-constexpr std::uint64_t kLargestCompare = 64 << 10;
 
 alignas(4096) constinit std::byte zero_block[kBlockSize] = {};
 
@@ -60,6 +55,9 @@ Engine::Engine(Parts parts, const Options& options)
       committer_(parts.metadata, parts.destination, [this](const Error& e) { failed(e); }),
       fetcher_(parts.origin_pool, parts.origin,
                [this](const Fetcher::Shared& fetched) { copy_on_read_.offer(fetched); }),
+      writer_({parts.destination, parts.metadata, in_flight_, fetcher_}),
+      compare_and_write_(
+          {parts.scheduler, parts.destination, parts.metadata, in_flight_, fetcher_, writer_}),
       copier_({parts.destination, parts.metadata, in_flight_}),
       hydrator_({parts.scheduler, parts.destination, parts.metadata, in_flight_, fetcher_, copier_,
                  parts.origin, rate_limit_, parts.origin_pool.background_share(),
@@ -73,8 +71,7 @@ Engine::Engine(Parts parts, const Options& options)
       complete_(parts.metadata.superblock().complete),
       plain_(complete_),
       read_only_(parts.metadata.superblock().needs_check),
-      configured_read_only_(options.read_only),
-      replay_until_(parts.scheduler.now() + kReplayTime) {
+      configured_read_only_(options.read_only) {
   hydrator_.tune(tuning_of(options));
   copy_on_read_.enable(options.copy_on_read);
   const Superblock& superblock = parts.metadata.superblock();
@@ -138,7 +135,7 @@ Task<> Engine::tick() {
     if (stopping_.is_set()) break;
     if (parts_.metadata.dirty() && committer_.failure()) co_await committer_.commit();
     hydrator_.nudge();
-    if (parts_.scheduler.now() >= replay_until_) parts_.metadata.forget_earlier_caws();
+    compare_and_write_.forget_earlier();
     if (!complete_ && committer_.failure() && all_on_destination()) co_await finish();
   }
 }
@@ -281,144 +278,9 @@ Task<Result<>> Engine::write(Extent extent, std::span<const iovec> data, bool fu
   if (auto allowed = may_write(); !allowed) co_return allowed;
   EdgeBlocks edges;
   const auto deadline = give_up();
-  auto outcome = co_await load_edges(extent, edges, deadline);
-  if (outcome) outcome = co_await write_loaded(extent, data, edges);
+  auto outcome = co_await writer_.load_edges(extent, edges, deadline);
+  if (outcome) outcome = co_await writer_.write(extent, data, edges);
   co_return co_await settle(std::move(outcome), fua);
-}
-
-// Brings what a partial write needs of the origin, holding nothing; both edges at once, so that
-// one deadline serves both and neither finds the origin gone because the copy was completed.
-Task<Result<>> Engine::load_edges(Extent extent, EdgeBlocks& edges, Scheduler::TimePoint deadline) {
-  const WritePlan plan =
-      plan_write(parts_.metadata.map(), extent, parts_.destination.sector_size());
-  std::vector<Task<Result<>>> loads;
-  if (plan.head && plan.head->rest == BlockState::origin) {
-    loads.push_back(load_edge(*plan.head, EdgeBlocks::head, edges, deadline));
-  }
-  if (plan.tail && plan.tail->rest == BlockState::origin) {
-    loads.push_back(load_edge(*plan.tail, EdgeBlocks::tail, edges, deadline));
-  }
-  Result<> outcome;
-  for (Task<Result<>>& load : loads) {
-    auto loaded = co_await std::move(load);
-    if (!loaded && outcome) outcome = std::move(loaded);
-  }
-  co_return outcome;
-}
-
-Task<Result<>> Engine::load_edge(Edge edge, EdgeBlocks::Side side, EdgeBlocks& edges,
-                                 Scheduler::TimePoint deadline) {
-  const Extent block = geometry_.bytes({edge.block, 1});
-  auto fetched = co_await fetcher_.get(block, BufferPool::Use::command, deadline);
-  if (!fetched) co_return fail(fetched.error());
-  std::ranges::copy((*fetched)->bytes(block), edges.side(side).begin());
-  edges.set_loaded(side);
-  co_return Result<>{};
-}
-
-Task<Result<>> Engine::write_loaded(Extent extent, std::span<const iovec> data, EdgeBlocks& edges) {
-  const StateMap& map = parts_.metadata.map();
-  const std::uint32_t sector = parts_.destination.sector_size();
-  WritePlan plan = plan_write(map, extent, sector);
-  while (true) {
-    const Extent place = plan.direct() ? extent : plan.aligned;
-    const InFlight::Entry entry = co_await in_flight_.acquire(place);
-    // The wait may have changed what the edges need, though never back to the origin.
-    plan = plan_write(map, extent, sector);
-    if (plan.direct() || place == plan.aligned) {
-      co_return co_await write_planned(plan, extent, data, edges);
-    }
-    // An UNMAP was first; filling needs a claim on the whole blocks.
-  }
-}
-
-Task<Result<>> Engine::write_planned(const WritePlan& plan, Extent extent,
-                                     std::span<const iovec> data, EdgeBlocks& edges) {
-  const BlockRange blocks = geometry_.touched(extent);
-  parts_.metadata.forget_copied(blocks);
-  const auto room = room_for(blocks);
-  if (!room) co_return fail(room.error());
-  Result<> outcome;
-  if (plan.direct()) {
-    const std::vector<iovec> list =
-        iov_slice(data, 0, extent.length);  // The caller's may hold more.
-    outcome = co_await parts_.destination.write(extent.offset, list);
-  } else {
-    outcome = co_await write_filled(plan, extent, data, edges);
-  }
-  if (outcome) mark_written(*room, blocks);
-  co_return outcome;
-}
-
-// The data with whole blocks at its edges, in one write.
-Task<Result<>> Engine::write_filled(const WritePlan& plan, Extent extent,
-                                    std::span<const iovec> data, EdgeBlocks& edges) {
-  std::vector<iovec> list;
-  Extent middle = extent;
-  Extent whole = extent;
-  if (plan.head) {
-    const Extent block = geometry_.bytes({plan.head->block, 1});
-    auto filled = co_await fill_edge(*plan.head, EdgeBlocks::head, edges);
-    if (!filled) co_return filled;
-    overlay(extent, data, block, edges.side(EdgeBlocks::head));
-    list.push_back(to_iovec(edges.side(EdgeBlocks::head).first(block.length)));
-    whole = {block.offset, std::max(extent.end(), block.end()) - block.offset};
-    middle = intersect(extent, {block.end(), whole.end() - block.end()});
-  }
-  std::byte* tail_bytes = nullptr;
-  if (plan.tail) {
-    const Extent block = geometry_.bytes({plan.tail->block, 1});
-    auto filled = co_await fill_edge(*plan.tail, EdgeBlocks::tail, edges);
-    if (!filled) co_return filled;
-    overlay(extent, data, block, edges.side(EdgeBlocks::tail));
-    tail_bytes = edges.side(EdgeBlocks::tail).data();
-    middle.length = block.offset - middle.offset;
-    whole.length = block.end() - whole.offset;
-  }
-  const std::vector<iovec> between = iov_slice(data, middle.offset - extent.offset, middle.length);
-  list.insert(list.end(), between.begin(), between.end());
-  if (tail_bytes) list.push_back({tail_bytes, whole.end() - middle.end()});
-  co_return co_await parts_.destination.write(whole.offset, list);
-}
-
-void Engine::overlay(Extent extent, std::span<const iovec> data, Extent block,
-                     std::span<std::byte> bytes) {
-  const Extent part = intersect(extent, block);
-  const std::vector<iovec> from = iov_slice(data, part.offset - extent.offset, part.length);
-  iov_copy_out(from, bytes.subspan(part.offset - block.offset, part.length));
-}
-
-// The present content of an edge's block; the origin's was brought before the claim.
-Task<Result<>> Engine::fill_edge(Edge edge, EdgeBlocks::Side side, EdgeBlocks& edges) {
-  const std::span<std::byte> bytes = edges.side(side);
-  if (edge.rest == BlockState::origin) {
-    assert(edges.loaded(side) && "a block went back to the origin");
-  } else if (edge.rest == BlockState::zero) {
-    std::memset(bytes.data(), 0, bytes.size());
-  } else {
-    const Extent block = geometry_.bytes({edge.block, 1});
-    const iovec whole = to_iovec(bytes.first(block.length));
-    const std::span<const iovec> list(&whole, 1);
-    co_return co_await parts_.destination.read(block.offset, list);
-  }
-  co_return Result<>{};
-}
-
-// None is needed, and none taken, where the states are there already.
-Result<StateRoom> Engine::room_for(BlockRange blocks) {
-  MetadataStore& metadata = parts_.metadata;
-  const bool there = metadata.map().all(blocks, BlockState::destination);
-  auto room = metadata.make_room(there ? BlockRange{} : blocks);
-  if (!room) return fail(live_map_full());
-  return std::move(*room);
-}
-
-void Engine::mark_written(const StateRoom& room, BlockRange blocks) {
-  MetadataStore& metadata = parts_.metadata;
-  if (!metadata.map().all(blocks, BlockState::destination)) {
-    metadata.set(room, blocks, BlockState::destination, Cause::written);
-  }
-  metadata.note_written(blocks);
 }
 
 // What was acknowledged is durable at once with FUA, and always without a write cache.
@@ -445,8 +307,8 @@ Task<Result<>> Engine::zero(Extent extent, Zeroing how, bool fua) {
   EdgeBlocks tail;
   // BUSY means that nothing happened, so everything that may be missing is brought first.
   const auto deadline = give_up();
-  Task<Result<>> tail_load = load_edges(plan.tail, tail, deadline);
-  auto outcome = co_await load_edges(plan.head, head, deadline);
+  Task<Result<>> tail_load = writer_.load_edges(plan.tail, tail, deadline);
+  auto outcome = co_await writer_.load_edges(plan.head, head, deadline);
   auto tail_loaded = co_await std::move(tail_load);
   if (outcome) outcome = std::move(tail_loaded);
   // So does TASK SET FULL.
@@ -459,9 +321,9 @@ Task<Result<>> Engine::zero(Extent extent, Zeroing how, bool fua) {
   // have given the command up, would land on what its initiator has written there since.
   std::vector<Task<Result<>>> parts;
   parts.reserve(3);
-  if (!plan.head.empty()) parts.push_back(write_loaded(plan.head, head_data, head));
+  if (!plan.head.empty()) parts.push_back(writer_.write(plan.head, head_data, head));
   if (!plan.blocks.empty()) parts.push_back(zero_blocks(plan.blocks, how));
-  if (!plan.tail.empty()) parts.push_back(write_loaded(plan.tail, tail_data, tail));
+  if (!plan.tail.empty()) parts.push_back(writer_.write(plan.tail, tail_data, tail));
   for (Task<Result<>>& part : parts) {
     auto done = co_await std::move(part);
     if (!done && outcome) outcome = std::move(done);
@@ -495,91 +357,12 @@ Task<Result<>> Engine::compare_and_write(Extent extent, std::span<const iovec> d
                                          const void* who) {
   const Commands::Command command = commands_.enter();
   if (auto allowed = may_write(); !allowed) co_return allowed;
-  if (extent.length > kLargestCompare) {
+  if (extent.length > CompareAndWrite::kLargest) {
     co_return fail(Errc::refused, "COMPARE AND WRITE of more than 64 KiB");
   }
-  auto outcome = co_await compare_and_write_now(extent, data, who);
+  const auto deadline = give_up();
+  auto outcome = co_await compare_and_write_.run(extent, data, who, deadline);
   co_return co_await settle(std::move(outcome), fua);
-}
-
-void Engine::answered(const void* who) {
-  const auto it = unanswered_.find(who);
-  if (it == unanswered_.end()) return;
-  parts_.metadata.forget_caw(it->second);
-  unanswered_.erase(it);
-}
-
-Task<Result<>> Engine::compare_and_write_now(Extent extent, std::span<const iovec> data,
-                                             const void* who) {
-  const Extent aligned = geometry_.aligned(extent);
-  AlignedBytes content(aligned.length);
-  const BlockRange blocks = geometry_.touched(extent);
-  if (!parts_.metadata.map().find(blocks, BlockState::origin).empty()) {
-    const iovec whole = to_iovec(content.span());
-    const std::span<const iovec> list(&whole, 1);
-    const auto deadline = give_up();
-    auto fetched =
-        co_await fetcher_.read(aligned, aligned, list, Fetcher::Purpose::other, deadline);
-    if (!fetched) co_return fetched;
-  }
-  const InFlight::Entry claim = co_await in_flight_.acquire(aligned);
-  auto loaded = co_await load_present(aligned, content.span());
-  if (!loaded) co_return loaded;
-
-  std::vector<std::byte> both(2 * extent.length);
-  iov_copy_out(data, both);
-  const std::span<const std::byte> all(both);
-  const std::span<const std::byte> expected = all.first(extent.length);
-  const std::span<const std::byte> wanted = all.subspan(extent.length);
-  const std::span<std::byte> place =
-      content.span().subspan(extent.offset - aligned.offset, extent.length);
-  const std::uint64_t expected_hash = XXH3_64bits(expected.data(), expected.size());
-  const std::uint64_t wanted_hash = XXH3_64bits(wanted.data(), wanted.size());
-  const auto differ = std::ranges::mismatch(place, expected);
-  if (differ.in1 != place.end()) {
-    // Executed once already, before the daemon died: it had succeeded, so it succeeds (I13).
-    if (parts_.scheduler.now() < replay_until_ && std::ranges::equal(place, wanted)) {
-      const auto serial =
-          parts_.metadata.caw_done_before(extent.offset, expected_hash, wanted_hash);
-      if (serial != 0) {
-        if (who) unanswered_[who] = serial;
-        co_return Result<>{};
-      }
-    }
-    Error error{make_error_code(Errc::miscompare), "the data differ"};
-    error.detail = static_cast<std::uint64_t>(differ.in1 - place.begin());
-    co_return fail(std::move(error));
-  }
-  parts_.metadata.forget_copied(blocks);
-  const auto room = room_for(blocks);
-  if (!room) co_return fail(room.error());
-  // Remembered before it can land: a kill in between must not lose the knowledge of a success.
-  const auto serial = parts_.metadata.remember_caw(extent.offset, expected_hash, wanted_hash);
-  if (who) unanswered_[who] = serial;
-  std::ranges::copy(wanted, place.begin());
-  const iovec whole = to_iovec(content.span());
-  const std::span<const iovec> list(&whole, 1);
-  auto written = co_await parts_.destination.write(aligned.offset, list);
-  if (written) mark_written(*room, blocks);
-  co_return written;
-}
-
-// Under the claim: what is no longer the origin's replaces what was fetched before.
-Task<Result<>> Engine::load_present(Extent aligned, std::span<std::byte> content) {
-  const std::vector<ReadStep> steps = plan_read(parts_.metadata.map(), aligned);
-  for (const ReadStep& step : steps) {
-    const std::span<std::byte> part =
-        content.subspan(step.extent.offset - aligned.offset, step.extent.length);
-    if (step.source == BlockState::zero) {
-      std::memset(part.data(), 0, part.size());
-    } else if (step.source == BlockState::destination) {
-      const iovec bytes = to_iovec(part);
-      const std::span<const iovec> list(&bytes, 1);
-      auto read = co_await parts_.destination.read(step.extent.offset, list);
-      if (!read) co_return read;
-    }
-  }
-  co_return Result<>{};
 }
 
 // ---- administration ----

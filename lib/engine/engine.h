@@ -16,18 +16,17 @@
 #include <functional>
 #include <span>
 #include <string>
-#include <unordered_map>
 
 #include "clonedev/clone_device.h"
-#include "core/io_plan.h"
-#include "engine/aligned_bytes.h"
 #include "engine/commands.h"
 #include "engine/committer.h"
+#include "engine/compare_and_write.h"
 #include "engine/copier.h"
 #include "engine/copy_on_read.h"
 #include "engine/fetcher.h"
 #include "engine/growth.h"
 #include "engine/hydrator.h"
+#include "engine/user_writer.h"
 #include "engine/verifier.h"
 #include "io/block_device.h"
 #include "io/in_flight.h"
@@ -62,7 +61,7 @@ class Engine {
   // `who` names the command until answered(who), when its initiator has the answer; null: never.
   Task<Result<>> compare_and_write(Extent extent, std::span<const iovec> data, bool fua,
                                    const void* who = nullptr);
-  void answered(const void* who);
+  void answered(const void* who) { compare_and_write_.answered(who); }
   Task<Result<>> flush();
 
   // As CloneDevice::provisioning().
@@ -95,25 +94,8 @@ class Engine {
  private:
   Task<Result<>> read_step(ReadStep step, std::vector<iovec> data);
   Task<Result<>> read_destination(Extent extent, std::vector<iovec> data);
-  Task<Result<>> load_edges(Extent extent, EdgeBlocks& edges, Scheduler::TimePoint deadline);
-  Task<Result<>> load_edge(Edge edge, EdgeBlocks::Side side, EdgeBlocks& edges,
-                           Scheduler::TimePoint deadline);
-  Task<Result<>> write_loaded(Extent extent, std::span<const iovec> data, EdgeBlocks& edges);
-  Task<Result<>> write_planned(const WritePlan& plan, Extent extent, std::span<const iovec> data,
-                               EdgeBlocks& edges);
-  Task<Result<>> write_filled(const WritePlan& plan, Extent extent, std::span<const iovec> data,
-                              EdgeBlocks& edges);
-  Task<Result<>> fill_edge(Edge edge, EdgeBlocks::Side side, EdgeBlocks& edges);
-  // Copies into `bytes`, the content of `block`, what `data`, the content of `extent`, has of it.
-  static void overlay(Extent extent, std::span<const iovec> data, Extent block,
-                      std::span<std::byte> bytes);
-  // To be taken under the entry, before the data are written.
-  Result<StateRoom> room_for(BlockRange blocks);
-  void mark_written(const StateRoom& room, BlockRange blocks);
   Task<Result<>> settle(Result<> outcome, bool fua);
   Task<Result<>> zero_blocks(BlockRange blocks, Zeroing how);
-  Task<Result<>> compare_and_write_now(Extent extent, std::span<const iovec> data, const void* who);
-  Task<Result<>> load_present(Extent aligned, std::span<std::byte> content);
   Result<> may_write() const;
   Scheduler::TimePoint give_up() const;
   Result<> counted(Result<> outcome);
@@ -141,6 +123,8 @@ class Engine {
   Event tick_soon_;
   Committer committer_;
   Fetcher fetcher_;
+  UserWriter writer_;
+  CompareAndWrite compare_and_write_;
   Copier copier_;
   TokenBucket rate_limit_;
   Hydrator hydrator_;
@@ -152,11 +136,6 @@ class Engine {
   bool plain_;
   bool read_only_;
   const bool configured_read_only_;
-  // Until then a COMPARE AND WRITE may be one that the last process had executed already (I13).
-  const Scheduler::TimePoint replay_until_;
-  // COMPARE AND WRITEs that have landed, or may have, and are not answered: what they are
-  // remembered by.
-  std::unordered_map<const void*, std::uint64_t> unanswered_;
   Status::Errors errors_;
 };
 
