@@ -15,8 +15,7 @@ constexpr auto kShortestRound = milliseconds(20);
 constexpr auto kShortestSteadyRound = milliseconds(200);  // Of which more depends.
 constexpr unsigned kSettling = 1;
 constexpr double kPaid = 0.25;  // Of what a step of the window could have brought.
-constexpr std::uint64_t kStepInQueue = 2;
-constexpr std::uint64_t kStepOnTheWay = 8;
+constexpr std::uint64_t kSmallestStep = 2;
 constexpr unsigned kVainRounds = 2;
 constexpr double kQueueSeconds = 0.03;
 constexpr double kProbeUp = 1.5;
@@ -25,6 +24,7 @@ constexpr double kPays = 1.05;     // Of goodput, in a larger window.
 constexpr double kStays = 0.98;    // Of goodput, in a smaller one.
 constexpr double kFell = 0.7;      // Of goodput, in the same one: the link is another now.
 constexpr double kQueueing = 1.5;  // Times the shortest latency.
+constexpr double kHardlyQueueing = 1.25;
 constexpr auto kFirstProbePause = milliseconds(500);
 constexpr auto kLongestProbePause = milliseconds(16'000);
 constexpr auto kLatencyMemory = std::chrono::seconds(10);
@@ -84,6 +84,7 @@ void HydrationPace::begin_round(TimePoint now) {
   round_bytes_ = round_reads_ = 0;
   round_latency_ = {};
   round_counts_ = true;
+  round_without_queue_ = false;
 }
 
 void HydrationPace::end_round(TimePoint now) {
@@ -106,27 +107,35 @@ void HydrationPace::end_round(TimePoint now) {
   begin_round(now);
 }
 
-// The reads of this round took clearly longer than the shortest one did.
-bool HydrationPace::queueing() const {
+// How many times longer than the shortest one the reads of this round took.
+double HydrationPace::queue() const {
   const double latency = seconds(round_latency_) / static_cast<double>(round_reads_);
-  return latency > seconds(shortest_latency()) * kQueueing;
+  return latency / seconds(shortest_latency());
 }
 
+// While users miss, the window itself was not filled: half as much again was in flight as before.
 void HydrationPace::judge_start(double goodput, TimePoint now) {
-  const bool grew = goodput >= goodput_ * (1 + kPaid * static_cast<double>(step_ - 1));
+  const double step = static_cast<double>(window_) / static_cast<double>(paid_window_);
+  const double tried = round_without_queue_ ? std::min<double>(step, kSmallestStep) : step;
+  const bool grew = goodput >= goodput_ * (1 + kPaid * (tried - 1));
   goodput_ = std::max(goodput_, goodput);
   if (grew && window_ < largest_window_) {
     vain_rounds_ = 0;
-    step_ = queueing() ? kStepInQueue : kStepOnTheWay;
-    set_window(window_ * step_);
+    paid_window_ = window_;
+    set_window(window_ * next_step());
     return;
   }
   if (++vain_rounds_ < kVainRounds) return;
-  // The last step did not pay, or not in full: what the link holds lies between the two.
+  // The last step need not have paid in full: what the link holds lies between the two.
   const auto held = static_cast<std::uint64_t>(goodput_ * seconds(shortest_latency()) * 2);
-  set_window(std::max(window_ / step_, std::min(held, window_)));
+  if (!round_without_queue_) set_window(std::max(paid_window_, std::min(held, window_)));
   probe_pause_ = kFirstProbePause;
   hold(now);
+}
+
+std::uint64_t HydrationPace::next_step() const {
+  if (round_without_queue_ || queue() > kQueueing) return kSmallestStep;
+  return kSmallestStep * (queue() > kHardlyQueueing ? 2 : 4);
 }
 
 void HydrationPace::hold(TimePoint now) {
@@ -138,13 +147,14 @@ void HydrationPace::hold(TimePoint now) {
 void HydrationPace::judge_hold(double goodput, TimePoint now) {
   const bool fell = goodput < goodput_ * kFell;
   // What came once can come again; what did not come may be a moment's.
-  goodput_ = fell ? goodput : std::max(goodput, goodput_ * 0.75 + goodput * 0.25);
+  const double weight = goodput > goodput_ ? 0.5 : 0.25;
+  goodput_ = fell ? goodput : goodput_ * (1 - weight) + goodput * weight;
   set_window(window_);
   if (fell) probe_pause_ = kFirstProbePause;
   if (now < next_probe_ && !fell) return;
   held_window_ = window_;
   set_window(static_cast<std::uint64_t>(static_cast<double>(window_) *
-                                        (queueing() ? kProbeDown : kProbeUp)));
+                                        (queue() > kQueueing ? kProbeDown : kProbeUp)));
   phase_ = Phase::probe;
   settling_ = kSettling;
 }

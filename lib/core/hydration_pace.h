@@ -3,9 +3,9 @@
 //
 // Reads are judged by rounds. A round ends when a whole window has come, and a read begun in it has
 // ended; its goodput is what came by the time it took.
-//  - At the start the window grows each round while that makes goodput grow: eightfold where reads
-//    hardly queue, so that it is their way that takes the time, else to the double. The first one
-//    is small, so that a sample comes soon.
+//  - At the start the window grows each round while that makes goodput grow: up to eightfold where
+//    reads hardly queue, so that it is their way that takes the time, to the double where they do.
+//    The first one is small, so that a sample comes soon.
 //  - Then it is held, and now and then another one is tried for some rounds: a larger one, kept
 //    when goodput grows by more than a few percent; or, when reads take clearly longer than the
 //    shortest one did, a smaller one, kept when goodput stays. What does not pay is tried ever more
@@ -44,7 +44,8 @@ class HydrationPace {
   // What the link holds, and next to nothing that waits before it.
   std::uint64_t window_without_queue() const;
   std::uint64_t extent() const;  // A power of two.
-  // What the origin gives when nothing but the window holds the reads back; 0: not known yet.
+  // What the origin gives when nothing but the window holds the reads back, smoothed; 0: not known
+  // yet.
   std::uint64_t goodput() const { return static_cast<std::uint64_t>(goodput_); }
   // How much may wait for the destination.
   std::uint64_t most_landing() const;
@@ -53,6 +54,8 @@ class HydrationPace {
   void write_ended(TimePoint began, TimePoint now, std::uint64_t bytes);
   // Something else than the window is, or was, what bounds the reads in flight.
   void held_back() { round_counts_ = false; }
+  // window_without_queue() bounds them, which grows with what they bring.
+  void queue_avoided() { round_without_queue_ = true; }
 
  private:
   enum class Phase { start, hold, probe };
@@ -63,7 +66,8 @@ class HydrationPace {
   void judge_hold(double goodput, TimePoint now);
   void judge_probe(double goodput, TimePoint now);
   void hold(TimePoint now);
-  bool queueing() const;
+  double queue() const;
+  std::uint64_t next_step() const;
   void set_window(std::uint64_t bytes);
   void note_latency(Duration latency, TimePoint now);
   Duration shortest_latency() const { return std::min(shortest_[0], shortest_[1]); }
@@ -78,11 +82,12 @@ class HydrationPace {
   Duration round_latency_{};  // The sum.
   std::uint64_t round_reads_ = 0;
   bool round_counts_ = false;
+  bool round_without_queue_ = false;
   unsigned settling_ = 0;  // Rounds that still belong to another window.
 
-  unsigned vain_rounds_ = 0;       // At the start.
-  std::uint64_t step_ = 1;         // There: how many times larger the window has become.
-  std::uint64_t held_window_ = 0;  // While another one is tried.
+  unsigned vain_rounds_ = 0;                  // At the start.
+  std::uint64_t paid_window_ = kFirstWindow;  // The last one that made goodput grow.
+  std::uint64_t held_window_ = 0;             // While another one is tried.
   TimePoint next_probe_{};
   Duration probe_pause_{};
   // In the present and the last ten seconds.

@@ -83,10 +83,12 @@ std::uint64_t Hydrator::extent_blocks() const {
   return std::clamp(wanted, kBlockSize, Fetcher::kLargest) / kBlockSize;
 }
 
+bool Hydrator::users_missed() const { return parts_.scheduler.now() < missed_at_ + kMissesMatter; }
+
 std::uint64_t Hydrator::most_blocks_in_flight() const {
   const std::uint64_t region = map().geometry().region_size();
-  const bool missed = parts_.scheduler.now() < missed_at_ + kMissesMatter;
-  std::uint64_t wanted = (missed ? pace_.window_without_queue() : pace_.window()) / kBlockSize;
+  const std::uint64_t window = users_missed() ? pace_.window_without_queue() : pace_.window();
+  std::uint64_t wanted = window / kBlockSize;
   if (tuning_.batch_size) wanted = std::min(wanted, kBatchesInFlight * extent_blocks());
   if (tuning_.threshold) wanted = tuning_.threshold * region / kBlockSize;
   // More than the pool has for background work would only wait for memory.
@@ -212,6 +214,7 @@ bool Hydrator::has_room() {
     pace_.held_back();
     return false;
   }
+  if (users_missed()) pace_.queue_avoided();
   return blocks_in_flight_ < most_blocks_in_flight();
 }
 

@@ -129,6 +129,7 @@ class Hydrator {
   void account(const Result<>& outcome);
   void hold_up(const Error& error);
   void go_on();
+  bool users_missed() const;
   std::uint64_t extent_blocks() const;
   std::uint64_t most_blocks_in_flight() const;
   std::uint64_t known_holes() const;

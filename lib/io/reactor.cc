@@ -40,20 +40,23 @@ void Reactor::loop(const std::function<bool()>& done) {
   while (true) {
     run_ready(kReadyBudget);
     fire_due_timers();
-    drain_inbox();  // Last: who was resumed may have posted, as a host does that goes on at once.
+    // Who was resumed may have posted, as a host does that goes on at once, and what was posted
+    // resumes others: all of it before the kernel is asked again.
+    drain_inbox();
+    run_ready(kReadyBudget);
     if (done()) return;
     sleep();
   }
 }
 
 void Reactor::sleep() {
-  bool empty = false;
+  Duration longest = patience();
   {
     const std::lock_guard lock(inbox_mutex_);
-    empty = inbox_.empty();
-    asleep_ = empty;
+    if (!inbox_.empty()) longest = Duration::zero();
+    asleep_ = longest > Duration::zero();
   }
-  backend_->wait(empty ? patience() : Duration::zero(), *this);
+  backend_->wait(longest, *this);
   const std::lock_guard lock(inbox_mutex_);
   asleep_ = false;
 }
@@ -131,8 +134,9 @@ struct Reactor::Watch::Deadline : Timer {
 // before their sender wakes who waits for them. libnbd, told to read where nothing is, sends
 // nothing either until something comes.
 int Reactor::Watch::ready_now(int fd, short events) {
-  pollfd entry{fd, events, 0};
-  return ::poll(&entry, 1, 0) > 0 ? entry.revents : 0;
+  pollfd entry{fd, static_cast<short>(events | POLLRDHUP), 0};  // A ring adds that itself.
+  if (::poll(&entry, 1, 0) <= 0) return 0;
+  return entry.revents == POLLRDHUP ? POLLHUP : entry.revents & ~POLLRDHUP;
 }
 
 Task<int> Reactor::Watch::wait(short events, TimePoint deadline) {

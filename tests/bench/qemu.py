@@ -7,8 +7,9 @@ import time
 
 import scene as scenes
 
-# How qemu-img may do the overlay's I/O; the better one counts.
+# How qemu-img may do the overlay's I/O; the best one counts. "native" needs O_DIRECT.
 WAYS = ("threads", "io_uring")
+DIRECT_WAYS = (*WAYS, "native")
 
 
 def overlay(scene, backing, *options, folder=None):

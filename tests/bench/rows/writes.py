@@ -39,6 +39,7 @@ def beside_qcow2(scene, rounds):
             (scene.memory, "writeback", "tmpfs", False)):
         options = ["extended_l2=on", *(["preallocation=full"] if allocated else [])]
         flags = ["--allocated"] if allocated else []
+        ways = qemu.DIRECT_WAYS if cache == "none" else qemu.WAYS
         for delay in (0, 10):
             with scene.nbd(image, delay) as uri:
                 def ours():
@@ -48,7 +49,7 @@ def beside_qcow2(scene, rounds):
                     return qemu.bench_new_overlay(scene, uri, count, 1, way, write=True, options=options,
                                                   folder=folder, cache=cache)
 
-                arms = {"ours": ours} | {f"extended_l2, {way}": lambda way=way: theirs(way) for way in qemu.WAYS}
+                arms = {"ours": ours} | {f"extended_l2, {way}": lambda way=way: theirs(way) for way in ways}
                 numbers = ratio.interleave(arms, rounds)
             ours = numbers.pop("ours")
             yield ratio.more_often(f"4 KiB absent writes : qcow2, {delay} ms, {where}", ours, numbers, ">= 1.0")

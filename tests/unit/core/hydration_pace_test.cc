@@ -56,6 +56,9 @@ class Download {
     free_ += time;
   }
   void set_link(Link link) { link_ = link; }
+  // Users miss all the time.
+  void avoid_queue() { without_queue_ = true; }
+  std::uint64_t largest_window_ever() const { return largest_window_ever_; }
   Pace pace{kLargestWindow};
 
  private:
@@ -64,7 +67,9 @@ class Download {
     std::uint64_t bytes;
   };
   void fill() {
-    while (in_flight_ < pace.window()) {
+    largest_window_ever_ = std::max(largest_window_ever_, pace.window());
+    if (without_queue_) pace.queue_avoided();
+    while (in_flight_ < (without_queue_ ? pace.window_without_queue() : pace.window())) {
       const std::uint64_t bytes = pace.extent();
       const auto busy = std::chrono::duration<double>(static_cast<double>(bytes) / link_.bandwidth);
       free_ = std::max(free_, now_) + duration_cast<Pace::Duration>(busy) + link_.per_request;
@@ -74,6 +79,8 @@ class Download {
   }
 
   Link link_;
+  bool without_queue_ = false;
+  std::uint64_t largest_window_ever_ = 0;
   Pace::TimePoint now_{std::chrono::hours(1)};
   Pace::TimePoint free_{};
   std::multimap<Pace::TimePoint, Read> reads_;
@@ -101,6 +108,31 @@ TEST(HydrationPace, is_fast_within_a_few_round_trips) {
   Download download({1200e6, milliseconds(100)});
   const std::uint64_t came = download.run_for(seconds(2));
   EXPECT_GE(came, 400 * kMiB) << "window " << download.pace.window();
+}
+
+TEST(HydrationPace, needs_few_rounds_where_the_way_takes_the_time) {
+  Download download({1200e6, milliseconds(100)});
+  download.run_for(milliseconds(500));
+  EXPECT_EQ(download.pace.window(), kLargestWindow);
+}
+
+TEST(HydrationPace, a_first_step_is_no_flood_on_a_link_that_holds_little) {
+  Download near({10e6, milliseconds(10)});
+  near.run_for(seconds(10));
+  EXPECT_LE(near.largest_window_ever(), 2 * kMiB);
+  Download slow({10e6, milliseconds(100)});
+  slow.run_for(seconds(10));
+  EXPECT_LE(slow.largest_window_ever(), 8 * kMiB);
+  Download far({3.5e6, milliseconds(300)});
+  far.run_for(seconds(20));
+  EXPECT_LE(far.largest_window_ever(), 8 * kMiB);
+}
+
+TEST(HydrationPace, finds_what_a_far_link_gives_while_users_miss) {
+  Download download({1200e6, milliseconds(100)});
+  download.avoid_queue();
+  download.run_for(seconds(4));
+  EXPECT_GE(download.pace.window_without_queue(), kLargestWindow * 9 / 10);
 }
 
 TEST(HydrationPace, keeps_no_long_queue_in_a_link_that_is_full) {
