@@ -7,7 +7,7 @@
 namespace clonedev {
 namespace {
 
-constexpr std::size_t kReadyBudget = 256;  // Coroutines resumed before I/O is looked at.
+constexpr std::size_t kReadyBudget = 256;  // Coroutines resumed at a stretch.
 
 }  // namespace
 
