@@ -18,6 +18,7 @@ def clone_arm(scene, uri, image, folder=None):
 
     def run():
         keep = [] if checked else ["--keep"]
+        scene.touch_memory()
         seconds = scene.clone("hydrate", uri, *keep, folder=folder)["seconds"]
         if not checked:
             scene.check_copy(image, folder / "hydrated")
@@ -28,9 +29,9 @@ def clone_arm(scene, uri, image, folder=None):
 
 
 def peer_arm(scene, arguments, folder=None):
-    """Seconds of a program that is given the name of an empty sparse file last. No arm leaves its file: on a tmpfs of
-    a virtual machine pages that were just freed cost a fraction of those that the host has to find."""
+    """Seconds of a program that is given the name of an empty sparse file last."""
     def run():
+        scene.touch_memory()
         path = scene.empty_file(folder)
         try:
             return scenes.seconds_of([*arguments, path])
