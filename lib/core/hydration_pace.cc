@@ -198,14 +198,4 @@ std::uint64_t HydrationPace::most_landing() const {
   return std::max(static_cast<std::uint64_t>(write_rate_ * time), extent());
 }
 
-std::uint64_t HydrationPace::landing_without_queue() const {
-  Duration shortest = Duration::max();
-  for (const Duration one : shortest_write_) {
-    // Of the quickest size: larger ones may never have been seen without a queue.
-    if (one != Duration{}) shortest = std::min(shortest, one);
-  }
-  if (shortest == Duration::max()) return 0;
-  return static_cast<std::uint64_t>(write_rate_ * 2 * seconds(shortest));
-}
-
 }  // namespace clonedev

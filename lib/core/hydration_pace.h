@@ -19,8 +19,6 @@
 // The destination is watched apart: while its writes take far longer than its shortest did, what
 // waits for it is bounded by what it takes in an origin's round trip, twice its own shortest time
 // and 0.1 s. Without the first term a destination that is merely far from the origin would starve.
-// What it has accepted is a queue before which a user's command waits as long, so there is a bound
-// without one for it too.
 //
 // Pure. Units: bytes, bytes a second. Thread: one.
 #pragma once
@@ -51,9 +49,6 @@ class HydrationPace {
   std::uint64_t goodput() const { return static_cast<std::uint64_t>(goodput_); }
   // How much may wait for the destination.
   std::uint64_t most_landing() const;
-  // What is on the way to the destination and back, and next to nothing that waits before it; 0:
-  // not known yet. What it works at comes on top.
-  std::uint64_t landing_without_queue() const;
 
   void read_ended(TimePoint began, TimePoint now, std::uint64_t bytes);
   void write_ended(TimePoint began, TimePoint now, std::uint64_t bytes);

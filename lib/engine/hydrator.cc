@@ -18,11 +18,9 @@ constexpr std::uint64_t kZeroingBytesUnderLoad = std::uint64_t{1} << 20;
 constexpr std::uint64_t kAskBytes = std::uint64_t{1} << 30;
 constexpr std::uint64_t kNeighbourhood = std::uint64_t{4} << 20;
 constexpr auto kLookAgain = milliseconds(50);  // Whether the load has ended.
-constexpr std::uint64_t kLargestBesideUsers = std::uint64_t{1} << 20;
-constexpr std::uint64_t kWritesBesideUsers = 2;  // Fewer would leave the destination idle.
+constexpr std::uint64_t kLargestUnderLoad = std::uint64_t{1} << 20;  // Few meet a command.
 constexpr double kLoad = Commands::kLoad;
 constexpr auto kMissesMatter = milliseconds(1'000);
-constexpr auto kUsersMatter = milliseconds(1'000);
 constexpr std::uint64_t kGoodputUnknown = std::uint64_t{1} << 30;
 constexpr std::uint64_t kHighestMinRate = std::uint64_t{8} << 20;
 constexpr std::uint64_t kPartsOfASecond = 8;  // An extent takes no larger one of its rate.
@@ -79,15 +77,13 @@ std::uint64_t Hydrator::extent_blocks() const {
     const std::uint64_t part = std::max(tuning_.rate_limit / kPartsOfASecond, kBlockSize);
     wanted = std::min(wanted, std::max(std::bit_floor(part), HydrationPace::kSmallestExtent));
   }
-  if (chosen_here() && users_there()) wanted = std::min(wanted, kLargestBesideUsers);
+  if (chosen_here() && parts_.use() >= kLoad) {
+    wanted = std::min(wanted, kLargestUnderLoad);
+  }
   return std::clamp(wanted, kBlockSize, Fetcher::kLargest) / kBlockSize;
 }
 
 bool Hydrator::users_missed() const { return parts_.scheduler.now() < missed_at_ + kMissesMatter; }
-
-bool Hydrator::users_there() const {
-  return parts_.use() > 0 || parts_.scheduler.now() < used_at_ + kUsersMatter;
-}
 
 std::uint64_t Hydrator::most_blocks_in_flight() const {
   const std::uint64_t region = map().geometry().region_size();
@@ -226,7 +222,6 @@ bool Hydrator::has_room() {
 Scheduler::TimePoint Hydrator::turn() {
   const auto now = parts_.scheduler.now();
   const double use = parts_.use();
-  if (use > 0) used_at_ = now;
   if (map().counts().origin == 0) {
     if (use < kLoad) return {};
     return blocks_in_flight_ > 0 ? now + kLookAgain : zeroing_rests_until_;
@@ -435,30 +430,16 @@ Task<Result<>> Hydrator::copy(BlockRange blocks) {
   co_return first ? second : first;
 }
 
-// Counts them as writing when it is their turn: a flush, or a read, waits until the destination is
-// through with what it was given before. Holds no claim, so no command waits for this.
-Task<> Hydrator::take_place(std::uint64_t bytes) {
-  while (writing_ > 0 && users_there()) {
-    const std::uint64_t least = kWritesBesideUsers * kLargestBesideUsers;
-    if (writing_ + bytes <= std::max(pace_.landing_without_queue(), least)) break;
-    co_await landed_.wait();
-  }
-  writing_ += bytes;
-}
-
 Task<Result<>> Hydrator::land(BlockRange blocks, const Fetcher::Fetched& fetched,
                               Copier::Kept& kept) {
   // The disk may have grown since: what was read ends where it ended. Growing has seen to that
   // block.
   const Extent there = intersect(map().geometry().bytes(blocks), fetched.extent);
   const std::span<const std::byte> data = fetched.bytes(there);
-  landing_ += data.size();
-  co_await take_place(data.size());
   const auto began = parts_.scheduler.now();
+  landing_ += data.size();
   const auto outcome = co_await parts_.copier.keep(blocks, data, kept);
-  writing_ -= data.size();
   landing_ -= data.size();
-  landed_.wake_all();
   if (kept.written) pace_.write_ended(began, parts_.scheduler.now(), kept.bytes);
   co_return outcome;
 }

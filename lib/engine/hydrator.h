@@ -10,8 +10,7 @@
 //
 // `rate_limit` bounds what is read from the origin, always. Users come first: the more of the time
 // their commands take, from a quarter on, the less is left, down to `min_rate`, so that they hardly
-// notice, and the end comes all the same; while they miss, no queue is kept in the link, and while
-// there is any command of theirs, none before the destination.
+// notice, and the end comes all the same; and while they miss, no queue is kept in the link.
 // Zeroing then goes one piece at a time, with pauses as long as a piece took. While the destination
 // takes nothing - it is full, or broken - nothing is read for it either: hydration is *held up*,
 // and tries again with one extent at a time after pauses that grow.
@@ -123,7 +122,6 @@ class Hydrator {
   void begin(const Item& item);
   Task<> do_item(Item item);
   Task<Result<>> copy(BlockRange blocks);
-  Task<> take_place(std::uint64_t bytes);
   Task<Result<>> land(BlockRange blocks, const Fetcher::Fetched& fetched, Copier::Kept& kept);
   Task<Result<>> zero_in_turn(BlockRange blocks);
   Task<Result<>> mark_hole(BlockRange blocks);
@@ -132,7 +130,6 @@ class Hydrator {
   void hold_up(const Error& error);
   void go_on();
   bool users_missed() const;
-  bool users_there() const;
   std::uint64_t extent_blocks() const;
   std::uint64_t most_blocks_in_flight() const;
   std::uint64_t known_holes() const;
@@ -158,9 +155,6 @@ class Hydrator {
   Scheduler::TimePoint missed_at_{};
   HydrationPace pace_;
   std::uint64_t landing_ = 0;  // Bytes that wait for the destination.
-  std::uint64_t writing_ = 0;  // Those of them that it has been given.
-  Event landed_;
-  Scheduler::TimePoint used_at_{};
   TokenBucket under_load_limit_;
   Scheduler::TimePoint zeroing_rests_until_{};
   RateMeter copied_;

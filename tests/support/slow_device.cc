@@ -1,10 +1,5 @@
 #include "support/slow_device.h"
 
-#include <algorithm>
-#include <chrono>
-
-#include "io/iovecs.h"
-
 namespace clonedev {
 
 void SlowDevice::release() {
@@ -12,14 +7,7 @@ void SlowDevice::release() {
   released_.wake_all();
 }
 
-SlowDevice::Split SlowDevice::split(Delay delay, std::uint64_t bytes) {
-  if (rate_ > 0) {
-    const std::chrono::duration<double> own(static_cast<double>(bytes) /
-                                            static_cast<double>(rate_));
-    free_at_ =
-        std::max(free_at_, scheduler_.now()) + std::chrono::duration_cast<Scheduler::Duration>(own);
-    return {free_at_ - scheduler_.now(), {}};
-  }
+SlowDevice::Split SlowDevice::split(Delay delay) {
   if (pace_) {
     const Scheduler::Duration before = pace_();
     return {before, pace_()};
@@ -33,7 +21,7 @@ SlowDevice::Split SlowDevice::split(Delay delay, std::uint64_t bytes) {
 
 Task<Result<>> SlowDevice::read(std::uint64_t offset, std::span<const iovec> data) {
   ++in_flight_;
-  const Split time = split(delays_.read, iov_length(data));
+  const Split time = split(delays_.read);
   co_await scheduler_.sleep_for(time.before);
   while (held_ & kRead) co_await released_.wait();
   auto outcome = co_await lower_.read(offset, data);
@@ -44,7 +32,7 @@ Task<Result<>> SlowDevice::read(std::uint64_t offset, std::span<const iovec> dat
 
 Task<Result<>> SlowDevice::write(std::uint64_t offset, std::span<const iovec> data) {
   ++in_flight_;
-  const Split time = split(delays_.write, iov_length(data));
+  const Split time = split(delays_.write);
   co_await scheduler_.sleep_for(time.before);
   while (held_ & kWrite) co_await released_.wait();
   auto outcome = co_await lower_.write(offset, data);
@@ -55,7 +43,7 @@ Task<Result<>> SlowDevice::write(std::uint64_t offset, std::span<const iovec> da
 
 Task<Result<>> SlowDevice::flush() {
   ++in_flight_;
-  const Split time = split(delays_.flush, 0);
+  const Split time = split(delays_.flush);
   const Scheduler::Duration whole = time.before + time.after;
   while (held_ & kFlush) co_await released_.wait();
   auto outcome = co_await lower_.flush();
@@ -66,7 +54,7 @@ Task<Result<>> SlowDevice::flush() {
 
 Task<Result<>> SlowDevice::zero(Extent extent, bool deallocate) {
   ++in_flight_;
-  const Split time = split(delays_.zero, extent.length);
+  const Split time = split(delays_.zero);
   co_await scheduler_.sleep_for(time.before);
   while (held_ & kZero) co_await released_.wait();
   auto outcome = co_await lower_.zero(extent, deallocate);

@@ -37,9 +37,6 @@ class SlowDevice final : public BlockDevice {
   void set_delays(Delays delays) { delays_ = delays; }
   // Asked twice an operation, for the time before and the time after, instead of the delays.
   void set_pace(std::function<Scheduler::Duration()> pace) { pace_ = std::move(pace); }
-  // Instead of the delays: one operation after the other, each as long as its bytes take. As a
-  // disk.
-  void set_rate(std::uint64_t bytes_per_second) { rate_ = bytes_per_second; }
   // Operations that start from now on wait before they touch the lower device.
   void hold(unsigned kinds) { held_ |= kinds; }
   void release();
@@ -59,15 +56,13 @@ class SlowDevice final : public BlockDevice {
     Scheduler::Duration after;
   };
 
-  Split split(Delay delay, std::uint64_t bytes);
+  Split split(Delay delay);
 
   BlockDevice& lower_;
   Scheduler& scheduler_;
   Delays delays_;
   std::mt19937_64 random_;
   std::function<Scheduler::Duration()> pace_;
-  std::uint64_t rate_ = 0;
-  Scheduler::TimePoint free_at_{};  // With a rate.
   unsigned held_ = 0;
   Event released_;
   std::size_t in_flight_ = 0;

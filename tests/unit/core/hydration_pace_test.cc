@@ -243,20 +243,5 @@ TEST_F(Destination, whose_queue_grows_gets_what_it_takes_in_a_moment) {
   EXPECT_EQ(pace_.most_landing(), kUnbounded) << "it keeps up again";
 }
 
-TEST_F(Destination, without_a_queue_has_twice_what_it_takes_in_its_shortest_time) {
-  EXPECT_EQ(pace_.landing_without_queue(), 0u) << "nothing is measured";
-  write(milliseconds(10), 200, milliseconds(10));  // 100 MiB a second, one at a time.
-  EXPECT_NEAR(static_cast<double>(pace_.landing_without_queue()), 2.0 * kMiB, 0.1 * kMiB);
-  write(milliseconds(80), 200, milliseconds(10));  // Eight at a time bring no more.
-  EXPECT_NEAR(static_cast<double>(pace_.landing_without_queue()), 2.0 * kMiB, 0.1 * kMiB);
-}
-
-TEST_F(Destination, that_is_far_may_have_ever_more_while_that_brings_more) {
-  write(milliseconds(100), 50, milliseconds(50));  // Two at a time.
-  EXPECT_NEAR(static_cast<double>(pace_.landing_without_queue()), 4.0 * kMiB, 0.2 * kMiB);
-  write(milliseconds(100), 200, milliseconds(10));  // Ten.
-  EXPECT_NEAR(static_cast<double>(pace_.landing_without_queue()), 20.0 * kMiB, 1.0 * kMiB);
-}
-
 }  // namespace
 }  // namespace clonedev

@@ -195,22 +195,6 @@ TEST_F(HydrationRateTest, reads_beside_a_far_origin_fill_the_memory_there_is) {
   EXPECT_LE(most, 16 * kMiB) << "the pool of the rig";
 }
 
-TEST_F(HydrationRateTest, a_command_waits_behind_no_more_than_the_destination_needs) {
-  rig_.origin->delay = milliseconds(5);
-  rig_.destination_slow->set_rate(50 * kMiB);
-  Scheduler::Duration longest{};
-  const auto now_and_then = [&] {
-    const auto begin = rig_.sim.now();
-    write_on();
-    longest = std::max(longest, rig_.sim.now() - begin);
-    rig_.sim.run_for(milliseconds(300));
-  };
-  begin_beside(now_and_then, kMiB);
-  const double rate = rate_while(milliseconds(1'100), now_and_then);
-  EXPECT_LE(longest, milliseconds(60)) << "two writes of 1 MiB, and one of a claim before its own";
-  EXPECT_GE(rate, 40.0 * kMiB) << "the destination has hardly been idle";
-}
-
 TEST_F(HydrationRateTest, a_destination_that_stalls_is_not_buried) {
   rig_.origin->delay = milliseconds(5);
   tune(0);
