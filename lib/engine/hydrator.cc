@@ -18,7 +18,8 @@ constexpr std::uint64_t kZeroingBytesUnderLoad = std::uint64_t{1} << 20;
 constexpr std::uint64_t kAskBytes = std::uint64_t{1} << 30;
 constexpr std::uint64_t kNeighbourhood = std::uint64_t{4} << 20;
 constexpr auto kLookAgain = milliseconds(50);  // Whether the load has ended.
-constexpr std::uint64_t kLargestUnderLoad = std::uint64_t{1} << 20;  // Few meet a command.
+// The smaller, the more of them meet a command.
+constexpr std::uint64_t kLargestUnderLoad = std::uint64_t{1} << 20;
 constexpr double kLoad = Commands::kLoad;
 constexpr auto kMissesMatter = milliseconds(1'000);
 constexpr std::uint64_t kGoodputUnknown = std::uint64_t{1} << 30;

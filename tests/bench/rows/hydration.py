@@ -91,6 +91,7 @@ def block_stream(scene, rounds):
     image = scene.image()
 
     def stream():
+        scene.touch_memory()
         with qemu.stream(scene, uri) as job:
             job.start()
             return scene.size / job.rate(5)
