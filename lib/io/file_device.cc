@@ -2,6 +2,9 @@
 
 #include <fcntl.h>
 #include <linux/falloc.h>
+#include <linux/magic.h>
+#include <sys/uio.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -21,6 +24,16 @@ constexpr std::size_t kMaxTransfer = std::size_t{64} << 20;
 constexpr std::size_t kBounceChunk = std::size_t{1} << 20;
 constexpr std::size_t kZeroChunk = std::size_t{64} << 10;
 
+// In a file that is memory a transfer is a copy. io_uring has a thread of its own do it, since
+// tmpfs makes no promise not to wait, and to wake two threads takes many times as long as a small
+// copy.
+constexpr std::size_t kMostAtOnce = std::size_t{64} << 10;
+
+bool in_memory(int fd) {
+  struct statfs where {};
+  return ::fstatfs(fd, &where) == 0 && where.f_type == TMPFS_MAGIC;
+}
+
 bool unsupported(int result) { return result == -EOPNOTSUPP || result == -ENOSYS; }
 
 alignas(4096) constinit std::byte zeroes[kZeroChunk] = {};
@@ -28,7 +41,11 @@ alignas(4096) constinit std::byte zeroes[kZeroChunk] = {};
 }  // namespace
 
 FileDevice::FileDevice(Reactor& reactor, BufferPool& pool, ExclusiveFile file, std::uint64_t size)
-    : reactor_(reactor), pool_(pool), file_(std::move(file)), size_(size) {
+    : reactor_(reactor),
+      pool_(pool),
+      file_(std::move(file)),
+      size_(size),
+      in_memory_(!file_.block_device() && in_memory(file_.fd())) {
   choose_mode();
 }
 
@@ -81,7 +98,9 @@ Task<Result<>> FileDevice::transfer(Direction direction, std::uint64_t offset,
     const std::vector<iovec> rest = iov_slice(data, done, std::min(total - done, kMaxTransfer));
     const auto count = static_cast<unsigned>(std::min(rest.size(), kMaxIovecs));
     int result = 0;
-    if (reading) {
+    if (in_memory_ && total <= kMostAtOnce) {
+      result = transfer_at_once(direction, offset + done, {rest.data(), count});
+    } else if (reading) {
       result = co_await reactor_.readv(file_.fd(), rest.data(), count, offset + done);
     } else {
       result = co_await reactor_.writev(file_.fd(), rest.data(), count, offset + done);
@@ -95,6 +114,16 @@ Task<Result<>> FileDevice::transfer(Direction direction, std::uint64_t offset,
     done += static_cast<std::size_t>(result);
   }
   co_return Result<>{};
+}
+
+int FileDevice::transfer_at_once(Direction direction, std::uint64_t offset,
+                                 std::span<const iovec> data) const {
+  const auto count = static_cast<int>(data.size());
+  const auto at = static_cast<off_t>(offset);
+  const ssize_t result = direction == Direction::read
+                             ? ::preadv(file_.fd(), data.data(), count, at)
+                             : ::pwritev(file_.fd(), data.data(), count, at);
+  return result < 0 ? -errno : static_cast<int>(result);
 }
 
 Task<Result<>> FileDevice::bounce(Direction direction, std::uint64_t offset,

@@ -46,6 +46,9 @@ class FileDevice final : public BlockDevice {
 
   void choose_mode();
   bool direct_works(std::size_t alignment) const;
+  // A result as the reactor's operations have it.
+  int transfer_at_once(Direction direction, std::uint64_t offset,
+                       std::span<const iovec> data) const;
   Task<Result<>> transfer(Direction direction, std::uint64_t offset, std::span<const iovec> data);
   Task<Result<>> bounce(Direction direction, std::uint64_t offset, std::span<const iovec> data);
   Task<Result<>> write_zeroes(Extent extent);
@@ -57,6 +60,7 @@ class FileDevice final : public BlockDevice {
   BufferPool& pool_;
   ExclusiveFile file_;
   std::atomic<std::uint64_t> size_;
+  const bool in_memory_;
   std::uint32_t sector_size_ = 512;
   bool direct_ = false;
   bool can_punch_ = true;

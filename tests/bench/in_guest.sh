@@ -5,7 +5,8 @@
 #   ROUNDS=5 tests/integration/run_in_guest WORK HANDLER_DIR CLONECTL SECONDS tests/bench/in_guest.sh
 #
 # The guest has one processor, so latencies include the switches between initiator and daemon: compare kinds of
-# operation, not machines. dm-clone copies `hydration_threshold` regions of 4 KiB at a time: 1 by default.
+# operation, not machines. Its clock ticks 100 times a second, which makes 20 ms of the delay. dm-clone copies
+# `hydration_threshold` regions at a time, 1 by default; "tuned" has 1024 of them, 64 in one read.
 set -eu
 # shellcheck source-path=SCRIPTDIR source=../lab/lib.sh
 . "$(dirname "$0")/../lab/lib.sh"
@@ -26,49 +27,101 @@ origin=$(losetup --find --show --read-only $dir/origin)
 dmsetup create slow --table "0 $sectors delay $origin 0 10"
 runner_start
 
-# latency DEVICE read|write COUNT: the median of 4 KiB operations, one at a time, in microseconds. Reads and
-# writes go to different blocks: what was read may be kept.
+# latency DEVICE read|write PERCENTILE FIO-OPTION...: of 4 KiB operations, one at a time, in microseconds.
 latency() {
-  local seed=7
-  [ "$2" = read ] || seed=11
-  fio --name=x --filename="$1" --direct=1 --rw="rand$2" --bs=4k --number_ios="$3" --size=60M --randseed=$seed \
-    --output-format=json | jq ".jobs[0].$2.clat_ns.percentile.\"50.000000\" / 1000"
+  fio --name=x --filename="$1" --direct=1 --rw="rand$2" --bs=4k "${@:4}" --output-format=json |
+    jq ".jobs[0].$2.clat_ns.percentile.\"$3.000000\" / 1000"
 }
+# Reads and writes go to different blocks: what was read may be kept. One that is repeated goes to the same.
+read_latency() { latency "$1" read 50 --number_ios=50 --size=60M --randseed=7; }
+write_latency() { latency "$1" write 50 --number_ios="$2" --size=60M --randseed="${3:-11}"; } # DEVICE COUNT [SEED]
+# Reads of the first 8 MiB, which are hydrated.
+foreground() { latency "$1" read 99 --size=8M --runtime=2 --time_based; }
+
 note() { echo "$2" >>"$results/$1"; } # ARM NUMBER
 median() { sort -g "$results/$1" | awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }'; }
-line() { # WHAT OURS THEIRS UNIT HOW: the ratio is ours : theirs.
+line() { # WHAT OURS THEIRS UNIT: the ratio is ours : theirs.
   awk -v what="$1" -v a="$(median "$2")" -v b="$(median "$3")" -v unit="$4" \
     'BEGIN { printf "| %s | %.4g %s | %.4g %s | %.3g |\n", what, a, unit, b, unit, a / b }'
 }
 
-# hydration_rate WHICH: MiB a second until it is done, or in $cap seconds.
-hydration_rate() {
+device() { [ "$1" = our ] && echo "$LUN_DEV" || echo "/dev/mapper/$name"; } # WHICH
+regions() { "$1_hydrated" "$name" | cut -d/ -f1; }                          # WHICH: how many are done.
+complete() { [ "$(regions "$1")" = $((sectors / region)) ]; }
+# rate_while WHICH COMMAND...: what it hydrates meanwhile, in MiB a second.
+rate_while() {
   local begin before
   begin=$(now) before=$(regions "$1")
-  "$1_message" bench enable_hydration
-  wait_for $cap complete "$1" 2>/dev/null || true
-  awk -v regions=$(($(regions "$1") - before)) -v begin="$begin" -v end="$(now)" \
-    'BEGIN { print regions * 4096 / 1048576 / (end - begin) }'
+  "${@:2}" >&2
+  awk -v bytes=$((($(regions "$1") - before) * region * 512)) -v begin="$begin" -v end="$(now)" \
+    'BEGIN { print bytes / 1048576 / (end - begin) }'
 }
-regions() { "$1_hydrated" bench | cut -d/ -f1; } # WHICH: how many are done.
-complete() { [ "$("$1_hydrated" bench)" = $((sectors / 8))/$((sectors / 8)) ]; }
+hydrate() { wait_for $cap complete "$1" 2>/dev/null || true; }
+dm_tune() {
+  dm_message "$name" hydration_threshold 1024
+  dm_message "$name" hydration_batch_size 64
+}
+
+region=0 # In sectors.
+# clones NAME REGION: both of that name; no LUN's name comes again, since it is known when it is gone.
+clones() {
+  name=$1 region=$2
+  both_disks "$name" $sectors
+  both_open "$name" $sectors "$region" "1 no_hydration" "hydration=off;init=overwrite"
+}
+end_clones() {
+  both_close "$name"
+  both_forget "$name"
+}
+
+small_regions() {
+  note bare.read "$(read_latency /dev/mapper/slow)"
+  for which in our dm; do
+    note $which.read "$(read_latency "$(device $which)")"
+    write_latency "$(device $which)" 200 3 >&2 # So that the first that counts finds all awake.
+    note $which.absent "$(write_latency "$(device $which)" 500)"
+    note $which.hydrated "$(write_latency "$(device $which)" 500)"
+    "${which}_message" "$name" enable_hydration
+    note $which.hydration "$(rate_while $which hydrate $which)"
+  done
+  dm_tune
+  note tuned.hydration "$(rate_while dm hydrate dm)"
+}
+
+note_foreground() { note "$1.hydrating" "$(foreground "$(device "$1")")"; } # WHICH
+foreground_of() { # WHICH
+  dd if=$dir/origin of="$(device "$1")" bs=1M count=8 oflag=direct status=none
+  note "$1.idle" "$(foreground "$(device "$1")")"
+  "$1_message" "$name" enable_hydration
+  note "$1.meanwhile" "$(rate_while "$1" note_foreground "$1")"
+}
+
+large_regions() {
+  note our.part "$(write_latency "$LUN_DEV" 50)"
+  note dm.part "$(write_latency "/dev/mapper/$name" 50)"
+  dm_tune
+  foreground_of our
+  foreground_of dm
+}
 
 for ((round = 0; round < rounds; round++)); do
-  both_disks bench $sectors
-  both_open bench $sectors 8 "1 no_hydration" "hydration=off;init=overwrite"
-  note bare.read "$(latency /dev/mapper/slow read 50)"
-  note our.read "$(latency "$LUN_DEV" read 50)"
-  note dm.read "$(latency /dev/mapper/bench read 50)"
-  note our.write "$(latency "$LUN_DEV" write 500)"
-  note dm.write "$(latency /dev/mapper/bench write 500)"
-  note our.hydration "$(hydration_rate our)"
-  note dm.hydration "$(hydration_rate dm)"
-  both_close bench
-  both_forget bench
+  clones small$round 8
+  small_regions
+  end_clones
+  clones large$round 128
+  large_regions
+  end_clones
 done
 echo "| what, in the guest | ours | theirs | ratio |"
 echo "|---|---|---|---|"
 line "4 KiB absent read : bare origin, 10 ms" our.read bare.read us
 line "4 KiB absent read : dm-clone" our.read dm.read us
-line "4 KiB write to an absent block : dm-clone, region 4 KiB" our.write dm.write us
-line "hydration : dm-clone as it comes" our.hydration dm.hydration MiB/s
+line "4 KiB absent write : our hydrated write" our.absent our.hydrated us
+line "dm-clone, region 4 KiB: 4 KiB absent write : its hydrated write" dm.absent dm.hydrated us
+line "4 KiB absent write : dm-clone, region 4 KiB" our.absent dm.absent us
+line "4 KiB absent write : dm-clone, region 64 KiB" our.part dm.part us
+line "hydration : dm-clone, region 4 KiB, as it comes" our.hydration dm.hydration MiB/s
+line "hydration : dm-clone, region 4 KiB, tuned" our.hydration tuned.hydration MiB/s
+line "p99 of hydrated reads, hydrating : idle" our.hydrating our.idle us
+line "dm-clone tuned, region 64 KiB: p99 of hydrated reads, hydrating : idle" dm.hydrating dm.idle us
+line "hydration meanwhile : dm-clone's" our.meanwhile dm.meanwhile MiB/s

@@ -1,6 +1,30 @@
 """Arms that take turns, and what their medians say."""
 import dataclasses
+import pathlib
 import statistics
+
+MOST_STOLEN = 0.005
+TRIES = 3
+
+
+def processor_time():
+    """Ticks of all processors since the boot: (all, those that the host of this machine gave to others); proc(5)."""
+    words = pathlib.Path("/proc/stat").read_text().split("\n", 1)[0].split()
+    ticks = [int(word) for word in words[1:9]]
+    return sum(ticks), ticks[7]
+
+
+def least_disturbed(arm):
+    """Its number, from a run that the host disturbed little, or the least of a few."""
+    runs = []
+    while len(runs) < TRIES:
+        all_before, stolen_before = processor_time()
+        number = arm()
+        all_after, stolen_after = processor_time()
+        runs.append(((stolen_after - stolen_before) / max(all_after - all_before, 1), number))
+        if runs[-1][0] <= MOST_STOLEN:
+            break
+    return min(runs, key=lambda run: run[0])[1]
 
 
 def interleave(arms, rounds):
@@ -10,7 +34,7 @@ def interleave(arms, rounds):
     names = list(arms)
     for turn in range(rounds):
         for name in names[turn % len(names):] + names[:turn % len(names)]:
-            numbers[name].append(arms[name]())
+            numbers[name].append(least_disturbed(arms[name]))
     return numbers
 
 

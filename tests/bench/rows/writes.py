@@ -33,7 +33,7 @@ def absent(scene, rounds):
 
 def beside_qcow2(scene, rounds):
     """4 KiB write to an absent block, one at a time : qcow2 with extended_l2 in qemu-img bench; 0 and 10 ms"""
-    image, count = scene.image(), 8000
+    image, count = scene.image(), min(30000, scene.size // 65536)  # Each cluster once.
     for folder, cache, where, allocated in (
             (scene.disk, "none", "disk, allocated", True), (scene.disk, "none", "disk, sparse", False),
             (scene.memory, "writeback", "tmpfs", False)):

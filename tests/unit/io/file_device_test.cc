@@ -154,6 +154,32 @@ TEST_P(FileDeviceTest, takes_memory_of_any_alignment) {
   }
 }
 
+// What a tmpfs takes is there before anybody else has run; a disk, and much at a time, are waited
+// for.
+TEST_P(FileDeviceTest, transfers_at_once_only_a_little_and_in_memory) {
+  const bool in_memory = on_tmpfs(GetParam());
+  for (const std::size_t length : {4096, 65536, 65536 + 4096}) {
+    const Memory data(length, 0, 5);
+    const Memory back(length, 0, 6);
+    const iovec from = data.whole();
+    const iovec into = back.whole();
+    bool written = false;
+    bool read = false;
+    reactor_->run([&]() -> Task<> {
+      Task<Result<>> write = device_->write(4096, {&from, 1});
+      written = write.done();
+      EXPECT_TRUE((co_await std::move(write)).has_value());
+      Task<Result<>> reading = device_->read(4096, {&into, 1});
+      read = reading.done();
+      EXPECT_TRUE((co_await std::move(reading)).has_value());
+    });
+    EXPECT_EQ(written, in_memory && length <= 65536) << length;
+    EXPECT_EQ(read, in_memory && length <= 65536) << length;
+    EXPECT_TRUE(std::ranges::equal(data.span(), back.span()));
+    expect_stored(4096, data);
+  }
+}
+
 TEST_P(FileDeviceTest, takes_more_pieces_than_one_system_call_does) {
   for (const std::size_t piece : {512u, 4096u, 700u, 3u}) {
     const std::size_t length = piece * 3000 / 4096 * 4096;
