@@ -13,7 +13,6 @@ namespace clonedev {
 namespace {
 
 constexpr std::uint32_t kJitterSeed = 1;  // A failing seed replays exactly.
-constexpr std::size_t kPool = std::size_t{16} << 20;
 
 template <class T>
 T must(Result<T> result, const char* what) {
@@ -111,7 +110,7 @@ Result<> CloneRig::open() {
       sim.run(MetadataStore::attach(*metadata_device, superblock, live_dir_.string(), host_));
   if (!store) return fail(store.error());
   metadata_ = std::move(*store);
-  pool_ = std::make_unique<BufferPool>(kPool);
+  pool_ = std::make_unique<BufferPool>(config_.memory);
   if (!superblock.complete) {
     OriginLink::Pace pace;
     pace.jitter_seed = kJitterSeed;

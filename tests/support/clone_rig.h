@@ -28,9 +28,10 @@ struct RigConfig {
   std::uint64_t seed = 0;
   Options options;
   std::uint32_t sector_size = 512;
-  std::uint64_t origin_size = 0;  // 0: as large as the disk.
-  std::uint64_t room = 0;         // For so large a disk destination and metadata have; 0: as it is.
-  std::string live_dir;           // Where the live map lies; empty: a folder of its own.
+  std::uint64_t origin_size = 0;               // 0: as large as the disk.
+  std::size_t memory = std::size_t{16} << 20;  // The buffer pool's.
+  std::uint64_t room = 0;  // For so large a disk destination and metadata have; 0: as it is.
+  std::string live_dir;    // Where the live map lies; empty: a folder of its own.
 
   RigConfig() { options.hydration = false; }  // Until set_hydration(true).
 };

@@ -94,6 +94,28 @@ TEST_F(HydrationRateTest, under_load_it_gets_its_minimum_and_no_more) {
   EXPECT_GE(idle, 20.0 * kMiB) << "the users have gone";
 }
 
+// One that is being written when a command comes is what the command waits for.
+TEST(HydrationExtents, are_no_larger_than_1_MiB_beside_users) {
+  RigConfig config;
+  config.size = 256 * kMiB;
+  config.memory = 64 * kMiB;
+  CloneRig rig(config);
+  rig.origin->delay = milliseconds(20);
+  const auto extent = [&] { return rig.engine().status().hydration.batch * k4K; };
+  rig.set_hydration(true);
+  rig.sim.run_until([&] { return extent() == 4 * kMiB; });
+  rig.destination_slow->set_delays({.write = {milliseconds(1), milliseconds(1)}});
+  const auto use_for = [&](Scheduler::Duration time) {
+    const auto until = rig.sim.now() + time;
+    while (rig.sim.now() < until) ASSERT_TRUE(rig.write(config.size - k4K, pattern(1, k4K)));
+  };
+  use_for(milliseconds(300));
+  EXPECT_EQ(extent(), kMiB);
+  ASSERT_FALSE(rig.engine().complete()) << "it was hydrating";
+  rig.sim.run_for(milliseconds(300));
+  EXPECT_GT(extent(), kMiB) << "the users have gone";
+}
+
 TEST_F(HydrationRateTest, beside_a_command_now_and_then_it_goes_on_as_if_alone) {
   rig_.origin->delay = milliseconds(20);
   rig_.destination_slow->set_delays({.write = {milliseconds(1), milliseconds(1)}});

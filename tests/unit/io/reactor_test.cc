@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -250,6 +251,30 @@ TEST(Watch, goes_on_when_what_came_is_gone) {
   const auto reactor = make_reactor();
   const Pipe pipe;
   reactor->run(feed_and_take_back(*reactor, pipe));
+}
+
+// A ring tells of a peer that has ended its half, whatever was asked for; told again and again and
+// never believed, it would be a loop.
+Task<> wait_for_room(Reactor& reactor, int fd, WaitOutcome& outcome) {
+  Reactor::Watch watch(reactor, fd);
+  outcome.events = co_await watch.wait(POLLOUT, Clock::now() + kFarAway);
+  outcome.at = Clock::now();
+}
+
+TEST(Watch, ends_when_the_peer_has_ended_its_half) {
+  const auto reactor = make_reactor();
+  if (reactor->io_name() != std::string("io_uring"))
+    GTEST_SKIP() << "poll(2) tells what it is asked";
+  int ends[2];
+  ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends), 0);
+  const std::vector<char> bytes(65536);
+  while (::write(ends[0], bytes.data(), bytes.size()) > 0) continue;
+  ASSERT_EQ(::shutdown(ends[1], SHUT_WR), 0);
+  WaitOutcome outcome;
+  reactor->run(wait_for_room(*reactor, ends[0], outcome));
+  EXPECT_EQ(outcome.events, POLLHUP);
+  ::close(ends[0]);
+  ::close(ends[1]);
 }
 
 Task<> wait_and_wake(Reactor& reactor, const Pipe& pipe) {
