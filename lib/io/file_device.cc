@@ -24,9 +24,9 @@ constexpr std::size_t kMaxTransfer = std::size_t{64} << 20;
 constexpr std::size_t kBounceChunk = std::size_t{1} << 20;
 constexpr std::size_t kZeroChunk = std::size_t{64} << 10;
 
-// In a file that is memory a transfer is a copy. io_uring has a thread of its own do it, since
-// tmpfs makes no promise not to wait, and to wake two threads takes many times as long as a small
-// copy.
+// In a file that is memory a transfer is a copy. io_uring has a thread of its own do a write, since
+// tmpfs makes no promise not to wait, and to wake two threads takes many times as long as to copy
+// a little.
 constexpr std::size_t kMostAtOnce = std::size_t{64} << 10;
 
 bool in_memory(int fd) {
@@ -94,16 +94,20 @@ Task<Result<>> FileDevice::transfer(Direction direction, std::uint64_t offset,
   const bool reading = direction == Direction::read;
   const std::size_t total = iov_length(data);
   std::size_t done = 0;
+  const bool little = in_memory_ && total <= kMostAtOnce;
+  if (little) co_await reactor_.turn();
   while (done < total) {
     const std::vector<iovec> rest = iov_slice(data, done, std::min(total - done, kMaxTransfer));
     const auto count = static_cast<unsigned>(std::min(rest.size(), kMaxIovecs));
     int result = 0;
-    if (in_memory_ && total <= kMostAtOnce) {
+    if (little && (reading || changing_ == 0)) {
       result = transfer_at_once(direction, offset + done, {rest.data(), count});
     } else if (reading) {
       result = co_await reactor_.readv(file_.fd(), rest.data(), count, offset + done);
     } else {
+      ++changing_;
       result = co_await reactor_.writev(file_.fd(), rest.data(), count, offset + done);
+      --changing_;
     }
     if (result == -EINTR || result == -EAGAIN) continue;
     if (result == 0) result = -EIO;  // Nothing there although the file was long enough: it shrank.
@@ -156,10 +160,12 @@ Task<Result<>> FileDevice::flush() {
 Task<Result<bool>> FileDevice::try_fallocate(int mode, bool& supported, Extent extent) {
   if (!supported || extent.empty()) co_return extent.empty();
   int result = -EINTR;
+  ++changing_;
   while (result == -EINTR) {
     result = co_await reactor_.fallocate(file_.fd(), mode | FALLOC_FL_KEEP_SIZE, extent.offset,
                                          extent.length);
   }
+  --changing_;
   if (result == 0) co_return true;
   if (!unsupported(result)) co_return fail(error("fallocate", -result, Errc::destination_write));
   supported = false;

@@ -61,6 +61,9 @@ class FileDevice final : public BlockDevice {
   ExclusiveFile file_;
   std::atomic<std::uint64_t> size_;
   const bool in_memory_;
+  // Writes and allocations that the reactor's backend has. They hold the inode's lock, and who
+  // wrote beside them would wait for it.
+  unsigned changing_ = 0;
   std::uint32_t sector_size_ = 512;
   bool direct_ = false;
   bool can_punch_ = true;

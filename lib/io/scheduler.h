@@ -48,6 +48,11 @@ class Scheduler {
   void arm(Timer& timer, TimePoint due);
   void disarm(Timer& timer);
 
+  // co_await scheduler.turn(): goes on behind all that are ready now. For who would otherwise do
+  // much at a stretch without ever waiting.
+  class Turn;
+  Turn turn();
+
   // co_await scheduler.sleep_for(...)
   class Sleep;
   Sleep sleep_for(Duration duration);
@@ -77,6 +82,19 @@ class Scheduler {
   std::deque<std::coroutine_handle<>> ready_;
   std::multimap<TimePoint, Timer*> timers_;
 };
+
+class Scheduler::Turn {
+ public:
+  explicit Turn(Scheduler& scheduler) : scheduler_(scheduler) {}
+  bool await_ready() const { return false; }
+  void await_suspend(std::coroutine_handle<> handle) { scheduler_.schedule(handle); }
+  void await_resume() const {}
+
+ private:
+  Scheduler& scheduler_;
+};
+
+inline Scheduler::Turn Scheduler::turn() { return Turn(*this); }
 
 class Scheduler::Sleep {
  public:

@@ -6,8 +6,8 @@
 #
 # The guest has one processor, so latencies include the switches between initiator and daemon: compare kinds of
 # operation, not machines. Its clock ticks 100 times a second, which makes 20 ms of the delay. dm-clone copies
-# `hydration_threshold` regions at a time, 1 by default; "tuned" has 1024 of them, 64 in one read.
-set -eu
+# `hydration_threshold` regions at a time, 1 by default; "tuned" has 4 MiB of them, a sixteenth in one read.
+set -eu -o pipefail
 # shellcheck source-path=SCRIPTDIR source=../lab/lib.sh
 . "$(dirname "$0")/../lab/lib.sh"
 # shellcheck source-path=SCRIPTDIR source=../integration/beside_dm_clone.sh
@@ -27,18 +27,19 @@ origin=$(losetup --find --show --read-only $dir/origin)
 dmsetup create slow --table "0 $sectors delay $origin 0 10"
 runner_start
 
-# latency DEVICE read|write PERCENTILE FIO-OPTION...: of 4 KiB operations, one at a time, in microseconds.
+# latency DEVICE read|write FIO-OPTION...: the median of 4 KiB operations, one at a time, in microseconds.
 latency() {
-  fio --name=x --filename="$1" --direct=1 --rw="rand$2" --bs=4k "${@:4}" --output-format=json |
-    jq ".jobs[0].$2.clat_ns.percentile.\"$3.000000\" / 1000"
+  fio --name=x --filename="$1" --direct=1 --rw="rand$2" --bs=4k --size=60M "${@:3}" --output-format=json |
+    jq ".jobs[0].$2.clat_ns.percentile.\"50.000000\" / 1000"
 }
 # Reads and writes go to different blocks: what was read may be kept. One that is repeated goes to the same.
-read_latency() { latency "$1" read 50 --number_ios=50 --size=60M --randseed=7; }
-write_latency() { latency "$1" write 50 --number_ios="$2" --size=60M --randseed="${3:-11}"; } # DEVICE COUNT [SEED]
-# Reads of the first 8 MiB, which are hydrated.
-foreground() { latency "$1" read 99 --size=8M --runtime=2 --time_based; }
+read_latency() { latency "$1" read --number_ios=50 --randseed=7; }
+write_latency() { latency "$1" write --number_ios="$2" --randseed="${3:-11}"; } # DEVICE COUNT [SEED]
 
-note() { echo "$2" >>"$results/$1"; } # ARM NUMBER
+note() { # ARM NUMBER
+  [[ $2 =~ ^[0-9.e+]+$ ]] || fail "$1: no number: '$2'"
+  echo "$2" >>"$results/$1"
+}
 median() { sort -g "$results/$1" | awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }'; }
 line() { # WHAT OURS THEIRS UNIT: the ratio is ours : theirs.
   awk -v what="$1" -v a="$(median "$2")" -v b="$(median "$3")" -v unit="$4" \
@@ -58,8 +59,8 @@ rate_while() {
 }
 hydrate() { wait_for $cap complete "$1" 2>/dev/null || true; }
 dm_tune() {
-  dm_message "$name" hydration_threshold 1024
-  dm_message "$name" hydration_batch_size 64
+  dm_message "$name" hydration_threshold $((8192 / region))
+  dm_message "$name" hydration_batch_size $((512 / region))
 }
 
 region=0 # In sectors.
@@ -74,42 +75,38 @@ end_clones() {
   both_forget "$name"
 }
 
-small_regions() {
+write_both() { # WHICH: absent blocks, and the same again, which are hydrated then.
+  write_latency "$(device "$1")" 200 3 >&2 # So that the first that counts finds all awake.
+  note "$1.absent" "$(write_latency "$(device "$1")" 500)"
+  note "$1.hydrated" "$(write_latency "$(device "$1")" 500)"
+}
+
+small_regions() { # WHICH...: the order.
   note bare.read "$(read_latency /dev/mapper/slow)"
-  for which in our dm; do
-    note $which.read "$(read_latency "$(device $which)")"
-    write_latency "$(device $which)" 200 3 >&2 # So that the first that counts finds all awake.
-    note $which.absent "$(write_latency "$(device $which)" 500)"
-    note $which.hydrated "$(write_latency "$(device $which)" 500)"
+  for which in "$@"; do note "$which".read "$(read_latency "$(device "$which")")"; done
+  for which in "$@"; do write_both "$which"; done
+  for which in "$@"; do
     "${which}_message" "$name" enable_hydration
-    note $which.hydration "$(rate_while $which hydrate $which)"
+    note "$which".hydration "$(rate_while "$which" hydrate "$which")"
+    "${which}_message" "$name" disable_hydration
   done
   dm_tune
+  dm_message "$name" enable_hydration
   note tuned.hydration "$(rate_while dm hydrate dm)"
 }
 
-note_foreground() { note "$1.hydrating" "$(foreground "$(device "$1")")"; } # WHICH
-foreground_of() { # WHICH
-  dd if=$dir/origin of="$(device "$1")" bs=1M count=8 oflag=direct status=none
-  note "$1.idle" "$(foreground "$(device "$1")")"
-  "$1_message" "$name" enable_hydration
-  note "$1.meanwhile" "$(rate_while "$1" note_foreground "$1")"
-}
-
-large_regions() {
-  note our.part "$(write_latency "$LUN_DEV" 50)"
-  note dm.part "$(write_latency "/dev/mapper/$name" 50)"
-  dm_tune
-  foreground_of our
-  foreground_of dm
+large_regions() { # WHICH...
+  for which in "$@"; do note "$which".part "$(write_latency "$(device "$which")" 50)"; done
 }
 
 for ((round = 0; round < rounds; round++)); do
+  order=(our dm)
+  ((round % 2 == 0)) || order=(dm our)
   clones small$round 8
-  small_regions
+  small_regions "${order[@]}"
   end_clones
   clones large$round 128
-  large_regions
+  large_regions "${order[@]}"
   end_clones
 done
 echo "| what, in the guest | ours | theirs | ratio |"
@@ -122,6 +119,3 @@ line "4 KiB absent write : dm-clone, region 4 KiB" our.absent dm.absent us
 line "4 KiB absent write : dm-clone, region 64 KiB" our.part dm.part us
 line "hydration : dm-clone, region 4 KiB, as it comes" our.hydration dm.hydration MiB/s
 line "hydration : dm-clone, region 4 KiB, tuned" our.hydration tuned.hydration MiB/s
-line "p99 of hydrated reads, hydrating : idle" our.hydrating our.idle us
-line "dm-clone tuned, region 64 KiB: p99 of hydrated reads, hydrating : idle" dm.hydrating dm.idle us
-line "hydration meanwhile : dm-clone's" our.meanwhile dm.meanwhile MiB/s

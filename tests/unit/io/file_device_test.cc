@@ -154,35 +154,69 @@ TEST_P(FileDeviceTest, takes_memory_of_any_alignment) {
   }
 }
 
-// Whether the transfer had ended when its call returned.
-Task<Result<>> see_whether_done(Task<Result<>> transfer, bool& done) {
-  done = transfer.done();
+// How far a transfer was before the reactor asked its backend for anything.
+enum class Was { begun, ended_at_once, ended_in_its_turn, waiting };
+
+Task<Result<>> watch(Reactor& reactor, Task<Result<>> transfer, Was& was) {
+  was = transfer.done() ? Was::ended_at_once : Was::begun;
+  co_await reactor.turn();
+  if (was == Was::begun) was = transfer.done() ? Was::ended_in_its_turn : Was::waiting;
   auto outcome = co_await std::move(transfer);
   co_return outcome;
 }
 
-// What a tmpfs takes is there before anybody else has run; a disk, and much at a time, are waited
-// for.
-TEST_P(FileDeviceTest, transfers_at_once_only_a_little_and_in_memory) {
-  const bool in_memory = on_tmpfs(GetParam());
+TEST_P(FileDeviceTest, transfers_by_itself_only_a_little_and_in_memory) {
   for (const std::size_t length : {4096, 65536, 65536 + 4096}) {
+    const Was expected =
+        on_tmpfs(GetParam()) && length <= 65536 ? Was::ended_in_its_turn : Was::waiting;
     const Memory data(length, 0, 5);
     const Memory back(length, 0, 6);
     const iovec from = data.whole();
     const iovec into = back.whole();
-    bool written = false;
-    bool read = false;
+    Was written{};
+    Was read{};
     const auto write_it = [&] {
-      return see_whether_done(device_->write(4096, {&from, 1}), written);
+      return watch(*reactor_, device_->write(4096, {&from, 1}), written);
     };
-    const auto read_it = [&] { return see_whether_done(device_->read(4096, {&into, 1}), read); };
+    const auto read_it = [&] { return watch(*reactor_, device_->read(4096, {&into, 1}), read); };
     ASSERT_TRUE(reactor_->run(write_it).has_value());
     ASSERT_TRUE(reactor_->run(read_it).has_value());
-    EXPECT_EQ(written, in_memory && length <= 65536) << length;
-    EXPECT_EQ(read, in_memory && length <= 65536) << length;
+    EXPECT_EQ(written, expected) << length;
+    EXPECT_EQ(read, expected) << length;
     EXPECT_TRUE(std::ranges::equal(data.span(), back.span()));
     expect_stored(4096, data);
   }
+}
+
+Task<> expect_done(Task<Result<>> first, Task<Result<>> second, Task<Result<>> third) {
+  const auto one = co_await std::move(first);
+  const auto two = co_await std::move(second);
+  const auto three = co_await std::move(third);
+  EXPECT_TRUE(one && two && three);
+}
+
+// The inode's lock is held by the large one, however long that takes.
+TEST_P(FileDeviceTest, writes_nothing_by_itself_while_a_large_write_is_under_way) {
+  const Memory data(1 << 20, 0, 5);
+  const Memory back(4096, 0, 6);
+  const iovec large = data.whole();
+  const iovec small = to_iovec(data.span().first(4096));
+  const iovec into = back.whole();
+  Was written{};
+  Was read{};
+  const auto all = [&]() {
+    Task<Result<>> before = device_->write(4096, {&large, 1});
+    Task<Result<>> beside = watch(*reactor_, device_->write(0, {&small, 1}), written);
+    Task<Result<>> reading = watch(*reactor_, device_->read(0, {&into, 1}), read);
+    return expect_done(std::move(before), std::move(beside), std::move(reading));
+  };
+  reactor_->run(all);
+  EXPECT_EQ(written, Was::waiting);
+  EXPECT_EQ(read, on_tmpfs(GetParam()) ? Was::ended_in_its_turn : Was::waiting);
+  expect_stored(4096, data);
+  const auto alone = [&] { return watch(*reactor_, device_->write(0, {&small, 1}), written); };
+  ASSERT_TRUE(reactor_->run(alone).has_value());
+  EXPECT_EQ(written, on_tmpfs(GetParam()) ? Was::ended_in_its_turn : Was::waiting);
 }
 
 TEST_P(FileDeviceTest, takes_more_pieces_than_one_system_call_does) {
@@ -302,14 +336,16 @@ class SizeLimit {
 
 TEST_P(FileDeviceTest, fails_a_write_that_could_be_done_in_part_only) {
   EXPECT_EQ(::ftruncate(fd(), 0), 0);
-  const SizeLimit limit(65536);
-  for (const std::size_t misalignment : {0u, 1u}) {
-    const Memory data(131072, misalignment, 1);
-    const iovec list = data.whole();
-    const auto written = write(0, {&list, 1});
-    EXPECT_FALSE(written.has_value());
-    EXPECT_EQ(written.error().code, Errc::destination_write);
-    EXPECT_EQ(pool_.in_use(), 0u);
+  for (const std::size_t possible : {65536u, 32768u}) {
+    const SizeLimit limit(possible);
+    for (const std::size_t misalignment : {0u, 1u}) {
+      const Memory data(2 * possible, misalignment, 1);
+      const iovec list = data.whole();
+      const auto written = write(0, {&list, 1});
+      EXPECT_FALSE(written.has_value());
+      EXPECT_EQ(written.error().code, Errc::destination_write);
+      EXPECT_EQ(pool_.in_use(), 0u);
+    }
   }
 }
 
