@@ -166,7 +166,7 @@ Task<Result<>> watch(Reactor& reactor, Task<Result<>> transfer, Was& was) {
 }
 
 TEST_P(FileDeviceTest, transfers_by_itself_only_a_little_and_in_memory) {
-  for (const std::size_t length : {4096, 65536, 65536 + 4096}) {
+  for (const std::size_t length : {4096u, 65536u, 65536u + 4096u}) {
     const Was expected =
         on_tmpfs(GetParam()) && length <= 65536 ? Was::ended_in_its_turn : Was::waiting;
     const Memory data(length, 0, 5);
