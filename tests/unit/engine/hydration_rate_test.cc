@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "core/hydration_pace.h"
 #include "support/clone_rig.h"
 #include "support/sizes.h"
 
@@ -103,7 +104,7 @@ TEST(HydrationExtents, are_no_larger_than_1_MiB_beside_users) {
   rig.origin->delay = milliseconds(20);
   const auto extent = [&] { return rig.engine().status().hydration.batch * k4K; };
   rig.set_hydration(true);
-  rig.sim.run_until([&] { return extent() == 4 * kMiB; });
+  rig.sim.run_until([&] { return extent() == HydrationPace::kLargestExtent; });
   rig.destination_slow->set_delays({.write = {milliseconds(1), milliseconds(1)}});
   const auto use_for = [&](Scheduler::Duration time) {
     const auto until = rig.sim.now() + time;
