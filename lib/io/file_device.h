@@ -1,4 +1,5 @@
 // A destination or metadata device that is a regular file or a block device, on the reactor's ring.
+// Of a file that is memory (tmpfs) the reactor's thread itself transfers what is small.
 //
 // It is opened in one way, O_DIRECT where the file system can, else buffered, never both (I15).
 // Iovecs that O_DIRECT cannot take are bounced through the pool; nobody who waits here may hold

@@ -342,7 +342,7 @@ TEST_P(FileDeviceTest, fails_a_write_that_could_be_done_in_part_only) {
       const Memory data(2 * possible, misalignment, 1);
       const iovec list = data.whole();
       const auto written = write(0, {&list, 1});
-      EXPECT_FALSE(written.has_value());
+      ASSERT_FALSE(written.has_value());
       EXPECT_EQ(written.error().code, Errc::destination_write);
       EXPECT_EQ(pool_.in_use(), 0u);
     }
