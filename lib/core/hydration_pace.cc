@@ -11,7 +11,7 @@ using std::chrono::milliseconds;
 using Pace = HydrationPace;
 
 constexpr std::uint64_t kExtentsInWindow = 12;
-constexpr auto kShortestRound = milliseconds(20);
+constexpr auto kShortestRound = milliseconds(5);
 constexpr auto kShortestSteadyRound = milliseconds(200);  // Of which more depends.
 constexpr unsigned kSettling = 1;
 constexpr double kPaid = 0.25;  // Of what a step of the window could have brought.
@@ -25,6 +25,7 @@ constexpr double kStays = 0.98;    // Of goodput, in a smaller one.
 constexpr double kFell = 0.7;      // Of goodput, in the same one: the link is another now.
 constexpr double kQueueing = 1.5;  // Times the shortest latency.
 constexpr double kHardlyQueueing = 1.25;
+constexpr double kNotQueueing = 1.05;
 constexpr auto kFirstProbePause = milliseconds(500);
 constexpr auto kLongestProbePause = milliseconds(16'000);
 constexpr auto kLatencyMemory = std::chrono::seconds(10);
@@ -135,7 +136,8 @@ void HydrationPace::judge_start(double goodput, TimePoint now) {
 
 std::uint64_t HydrationPace::next_step() const {
   if (round_without_queue_ || queue() > kQueueing) return kSmallestStep;
-  return kSmallestStep * (queue() > kHardlyQueueing ? 2 : 4);
+  if (queue() > kHardlyQueueing) return 2 * kSmallestStep;
+  return (queue() > kNotQueueing ? 4 : 16) * kSmallestStep;
 }
 
 void HydrationPace::hold(TimePoint now) {

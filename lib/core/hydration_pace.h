@@ -3,9 +3,10 @@
 //
 // Reads are judged by rounds. A round ends when a whole window has come, and a read begun in it has
 // ended; its goodput is what came by the time it took.
-//  - At the start the window grows each round while that makes goodput grow: up to eightfold where
-//    reads hardly queue, so that it is their way that takes the time, to the double where they do.
-//    The first one is small, so that a sample comes soon.
+//  - At the start the window grows each round while that makes goodput grow: to the double where
+//    reads queue, and the less they do the more, up to 32 times where nothing but their way takes
+//    the time, so that the link is full in the second round trip. The first window is small, so
+//    that a sample comes soon.
 //  - Then it is held, and now and then another one is tried for some rounds: a larger one, kept
 //    when goodput grows by more than a few percent; or, when reads take clearly longer than the
 //    shortest one did, a smaller one, kept when goodput stays. What does not pay is tried ever more

@@ -116,6 +116,16 @@ TEST(HydrationPace, needs_few_rounds_where_the_way_takes_the_time) {
   EXPECT_EQ(download.pace.window(), kLargestWindow);
 }
 
+TEST(HydrationPace, fills_a_link_in_the_second_round_trip) {
+  for (const auto delay : {milliseconds(10), milliseconds(100)}) {
+    Download download({1200e6, delay});
+    const std::uint64_t came = download.run_for(delay * 29 / 10);
+    const double round_trip = std::chrono::duration<double>(delay).count();
+    const double possible = std::min(1200e6 * 0.9 * round_trip, 32.0 * kMiB);
+    EXPECT_GE(static_cast<double>(came), possible * 0.8) << delay.count() << " ms";
+  }
+}
+
 TEST(HydrationPace, a_first_step_is_no_flood_on_a_link_that_holds_little) {
   Download near({10e6, milliseconds(10)});
   near.run_for(seconds(10));
