@@ -26,6 +26,7 @@ constexpr double kFell = 0.7;      // Of goodput, in the same one: the link is a
 constexpr double kQueueing = 1.5;  // Times the shortest latency.
 constexpr double kHardlyQueueing = 1.25;
 constexpr double kNotQueueing = 1.05;
+constexpr std::uint64_t kReadsThatTell = 4;  // One alone never queues.
 constexpr auto kFirstProbePause = milliseconds(500);
 constexpr auto kLongestProbePause = milliseconds(16'000);
 constexpr auto kLatencyMemory = std::chrono::seconds(10);
@@ -135,7 +136,8 @@ void HydrationPace::judge_start(double goodput, TimePoint now) {
 }
 
 std::uint64_t HydrationPace::next_step() const {
-  if (round_without_queue_ || queue() > kQueueing) return kSmallestStep;
+  const bool told = round_reads_ >= kReadsThatTell;
+  if (round_without_queue_ || !told || queue() > kQueueing) return kSmallestStep;
   if (queue() > kHardlyQueueing) return 2 * kSmallestStep;
   return (queue() > kNotQueueing ? 4 : 16) * kSmallestStep;
 }

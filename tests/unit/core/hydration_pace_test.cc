@@ -138,6 +138,14 @@ TEST(HydrationPace, a_first_step_is_no_flood_on_a_link_that_holds_little) {
   EXPECT_LE(far.largest_window_ever(), 8 * kMiB);
 }
 
+// As when the size of a batch is given: the window holds one.
+TEST(HydrationPace, a_read_on_its_own_tells_nothing_of_a_queue) {
+  Pace pace(kLargestWindow);
+  const Pace::TimePoint now{std::chrono::hours(1)};
+  pace.read_ended(now, now + seconds(1), kMiB);
+  EXPECT_EQ(pace.window(), 2 * kMiB);
+}
+
 TEST(HydrationPace, finds_what_a_far_link_gives_while_users_miss) {
   Download download({1200e6, milliseconds(100)});
   download.avoid_queue();
