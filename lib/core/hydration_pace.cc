@@ -25,11 +25,13 @@ constexpr double kStays = 0.98;    // Of goodput, in a smaller one.
 constexpr double kFell = 0.7;      // Of goodput, in the same one: the link is another now.
 constexpr double kQueueing = 1.5;  // Times the shortest latency.
 constexpr double kHardlyQueueing = 1.25;
-constexpr double kNotQueueing = 1.05;
-constexpr std::uint64_t kReadsThatTell = 4;  // One alone never queues.
+constexpr std::uint64_t kReadsThatTell = 4;  // In a round; one alone never queues.
 constexpr auto kFirstProbePause = milliseconds(500);
 constexpr auto kLongestProbePause = milliseconds(16'000);
 constexpr auto kLatencyMemory = std::chrono::seconds(10);
+// What waits in a window far larger than the link would pass for the way itself before that is
+// judged.
+constexpr unsigned kRoundsOfMemory = 4;
 
 constexpr double kCongested = 8;  // Times the shortest write.
 constexpr auto kCongestedFrom = milliseconds(20);
@@ -62,7 +64,7 @@ void HydrationPace::set_window(std::uint64_t bytes) {
 void HydrationPace::read_ended(TimePoint began, TimePoint now, std::uint64_t bytes) {
   if (round_began_ == TimePoint{}) {
     begin_round(began);
-    round_counts_ = true;
+    shortest_since_ = began;
   }
   note_latency(now - began, now);
   round_bytes_ += bytes;
@@ -74,9 +76,10 @@ void HydrationPace::read_ended(TimePoint began, TimePoint now, std::uint64_t byt
 }
 
 void HydrationPace::note_latency(Duration latency, TimePoint now) {
-  if (now - shortest_since_ > kLatencyMemory) {
+  if (now - shortest_since_ > kLatencyMemory && shortest_rounds_ >= kRoundsOfMemory) {
     shortest_ = {Duration::max(), shortest_[0]};
     shortest_since_ = now;
+    shortest_rounds_ = 0;
   }
   shortest_[0] = std::min(shortest_[0], latency);
 }
@@ -91,6 +94,7 @@ void HydrationPace::begin_round(TimePoint now) {
 
 void HydrationPace::end_round(TimePoint now) {
   const double goodput = static_cast<double>(round_bytes_) / seconds(now - round_began_);
+  ++shortest_rounds_;
   const bool settled = settling_ == 0;
   if (!settled) --settling_;
   if (round_counts_ && settled) {
@@ -129,7 +133,7 @@ void HydrationPace::judge_start(double goodput, TimePoint now) {
   }
   if (++vain_rounds_ < kVainRounds) return;
   // The last step need not have paid in full: what the link holds lies between the two.
-  const auto held = static_cast<std::uint64_t>(goodput_ * seconds(shortest_latency()) * 2);
+  const std::uint64_t held = twice_held(goodput_);
   if (!round_without_queue_) set_window(std::max(paid_window_, std::min(held, window_)));
   probe_pause_ = kFirstProbePause;
   hold(now);
@@ -138,8 +142,23 @@ void HydrationPace::judge_start(double goodput, TimePoint now) {
 std::uint64_t HydrationPace::next_step() const {
   const bool told = round_reads_ >= kReadsThatTell;
   if (round_without_queue_ || !told || queue() > kQueueing) return kSmallestStep;
-  if (queue() > kHardlyQueueing) return 2 * kSmallestStep;
-  return (queue() > kNotQueueing ? 4 : 16) * kSmallestStep;
+  return kSmallestStep * (queue() > kHardlyQueueing ? 2 : 4);
+}
+
+// What was measured was another link, or its burst: a window for that may be a queue of many
+// seconds.
+void HydrationPace::start_again(double goodput) {
+  phase_ = Phase::start;
+  goodput_ = 0;
+  vain_rounds_ = 0;
+  settling_ = kSettling;
+  set_window(twice_held(goodput));
+  paid_window_ = window_;
+}
+
+// Twice what a link holds that gives so much.
+std::uint64_t HydrationPace::twice_held(double goodput) const {
+  return static_cast<std::uint64_t>(goodput * seconds(shortest_latency()) * 2);
 }
 
 void HydrationPace::hold(TimePoint now) {
@@ -150,6 +169,10 @@ void HydrationPace::hold(TimePoint now) {
 
 void HydrationPace::judge_hold(double goodput, TimePoint now) {
   const bool fell = goodput < goodput_ * kFell;
+  if (fell && queue() > kQueueing) {
+    start_again(goodput);
+    return;
+  }
   // What came once can come again; what did not come may be a moment's.
   const double weight = goodput > goodput_ ? 0.5 : 0.25;
   goodput_ = fell ? goodput : goodput_ * (1 - weight) + goodput * weight;

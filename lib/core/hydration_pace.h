@@ -3,14 +3,14 @@
 //
 // Reads are judged by rounds. A round ends when a whole window has come, and a read begun in it has
 // ended; its goodput is what came by the time it took.
-//  - At the start the window grows each round while that makes goodput grow: to the double where
-//    reads queue, and the less they do the more, up to 32 times where nothing but their way takes
-//    the time, so that the link is full in the second round trip. The first window is small, so
-//    that a sample comes soon.
+//  - At the start the window grows each round while that makes goodput grow: up to eightfold where
+//    reads hardly queue, so that it is their way that takes the time, to the double where they do,
+//    where users miss, and where too few reads are under way to tell. The first window is small,
+//    so that a sample comes soon.
 //  - Then it is held, and now and then another one is tried for some rounds: a larger one, kept
 //    when goodput grows by more than a few percent; or, when reads take clearly longer than the
 //    shortest one did, a smaller one, kept when goodput stays. What does not pay is tried ever more
-//    rarely.
+//    rarely. Where goodput falls and reads queue, the link is another one: all begins anew.
 //  - It is never smaller than what comes in 30 ms: where each request costs more than its bytes
 //    only larger extents can show what there is to have. That is a queue before which a user's
 //    miss waits as long, so there is a window without it too.
@@ -69,6 +69,8 @@ class HydrationPace {
   void judge_hold(double goodput, TimePoint now);
   void judge_probe(double goodput, TimePoint now);
   void hold(TimePoint now);
+  void start_again(double goodput);
+  std::uint64_t twice_held(double goodput) const;
   double queue() const;
   std::uint64_t next_step() const;
   void set_window(std::uint64_t bytes);
@@ -93,9 +95,10 @@ class HydrationPace {
   std::uint64_t held_window_ = 0;             // While another one is tried.
   TimePoint next_probe_{};
   Duration probe_pause_{};
-  // In the present and the last ten seconds.
+  // In the present and the last ten seconds, and four rounds.
   std::array<Duration, 2> shortest_{Duration::max(), Duration::max()};
   TimePoint shortest_since_{};
+  unsigned shortest_rounds_ = 0;
 
   static constexpr std::size_t kSizes = 8;
   std::array<Duration, kSizes> shortest_write_{};  // By the size of the write; 0: none yet.
