@@ -47,6 +47,10 @@ std::uint64_t HydrationPace::extent() const {
   return std::clamp(wanted, kSmallestExtent, kLargestExtent);
 }
 
+std::uint64_t HydrationPace::goodput() const {
+  return static_cast<std::uint64_t>(goodput_ == 0 ? goodput_before_ : goodput_);
+}
+
 std::uint64_t HydrationPace::window_without_queue() const {
   if (goodput_ == 0) return window_;
   const auto held = static_cast<std::uint64_t>(goodput_ * seconds(shortest_latency()) * kQueueing);
@@ -125,15 +129,15 @@ void HydrationPace::judge_start(double goodput, TimePoint now) {
   const double tried = round_without_queue_ ? std::min<double>(step, kSmallestStep) : step;
   const bool grew = goodput >= goodput_ * (1 + kPaid * (tried - 1));
   goodput_ = std::max(goodput_, goodput);
+  if (grew) paid_window_ = window_;
   if (grew && window_ < largest_window_) {
     vain_rounds_ = 0;
-    paid_window_ = window_;
     set_window(window_ * next_step());
     return;
   }
   if (++vain_rounds_ < kVainRounds) return;
   // The last step need not have paid in full: what the link holds lies between the two.
-  const std::uint64_t held = twice_held(goodput_);
+  const auto held = static_cast<std::uint64_t>(goodput_ * seconds(shortest_latency()) * 2);
   if (!round_without_queue_) set_window(std::max(paid_window_, std::min(held, window_)));
   probe_pause_ = kFirstProbePause;
   hold(now);
@@ -145,20 +149,15 @@ std::uint64_t HydrationPace::next_step() const {
   return kSmallestStep * (queue() > kHardlyQueueing ? 2 : 4);
 }
 
-// What was measured was another link, or its burst: a window for that may be a queue of many
-// seconds.
+// What was measured was another link, or its burst. Part of this round may still be: a window made
+// of what it gave could be a queue of many seconds.
 void HydrationPace::start_again(double goodput) {
   phase_ = Phase::start;
+  goodput_before_ = goodput;
   goodput_ = 0;
   vain_rounds_ = 0;
   settling_ = kSettling;
-  set_window(twice_held(goodput));
-  paid_window_ = window_;
-}
-
-// Twice what a link holds that gives so much.
-std::uint64_t HydrationPace::twice_held(double goodput) const {
-  return static_cast<std::uint64_t>(goodput * seconds(shortest_latency()) * 2);
+  window_ = paid_window_ = kFirstWindow;
 }
 
 void HydrationPace::hold(TimePoint now) {
@@ -169,7 +168,7 @@ void HydrationPace::hold(TimePoint now) {
 
 void HydrationPace::judge_hold(double goodput, TimePoint now) {
   const bool fell = goodput < goodput_ * kFell;
-  if (fell && queue() > kQueueing) {
+  if (fell && !round_without_queue_ && queue() > kQueueing) {
     start_again(goodput);
     return;
   }

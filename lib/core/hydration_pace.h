@@ -49,7 +49,7 @@ class HydrationPace {
   std::uint64_t extent() const;  // A power of two.
   // What the origin gives when nothing but the window holds the reads back, smoothed; 0: not known
   // yet.
-  std::uint64_t goodput() const { return static_cast<std::uint64_t>(goodput_); }
+  std::uint64_t goodput() const;
   // How much may wait for the destination.
   std::uint64_t most_landing() const;
 
@@ -70,7 +70,6 @@ class HydrationPace {
   void judge_probe(double goodput, TimePoint now);
   void hold(TimePoint now);
   void start_again(double goodput);
-  std::uint64_t twice_held(double goodput) const;
   double queue() const;
   std::uint64_t next_step() const;
   void set_window(std::uint64_t bytes);
@@ -81,6 +80,7 @@ class HydrationPace {
   std::uint64_t window_ = kFirstWindow;
   Phase phase_ = Phase::start;
   double goodput_ = 0;
+  double goodput_before_ = 0;  // The start began again.
 
   TimePoint round_began_{};
   std::uint64_t round_bytes_ = 0;

@@ -153,6 +153,19 @@ TEST(HydrationPace, comes_back_from_a_beginning_that_promised_too_much) {
   }
 }
 
+// Wherever in a round it becomes another one.
+TEST(HydrationPace, comes_back_when_a_link_becomes_slow) {
+  for (int i = 0; i < 16; ++i) {
+    Download download({1200e6, milliseconds(20)});
+    download.run_for(seconds(10) + i * milliseconds(150));
+    download.set_link({5e6, milliseconds(20)});
+    download.run_for(milliseconds(500));
+    EXPECT_GT(download.pace.goodput(), 0) << "what is known is not forgotten meanwhile";
+    download.run_for(seconds(60));
+    EXPECT_LE(download.pace.window(), 4 * kMiB) << "the fall after " << i * 150 << " ms";
+  }
+}
+
 TEST(HydrationPace, is_fast_again_soon_after_a_stall_and_on_a_longer_way) {
   Download download({1200e6, milliseconds(10)});
   download.run_for(seconds(10));
