@@ -177,6 +177,18 @@ TEST(HydrationPace, is_fast_again_soon_after_a_stall_and_on_a_longer_way) {
   EXPECT_GE(download.run_for(seconds(1)), kLargestWindow * 7);
 }
 
+// What is kept low for them is no sign of the link, and goes with them.
+TEST(HydrationPace, users_who_miss_make_no_link_another_one) {
+  Download download({1200e6, milliseconds(10)});
+  download.run_for(seconds(5));
+  download.avoid_queue();
+  download.set_link({1200e6, milliseconds(40)});
+  for (int i = 0; i < 60; ++i) {
+    download.run_for(milliseconds(20));
+    ASSERT_GT(download.pace.window(), 4 * Pace::kFirstWindow) << "after " << i * 20 << " ms";
+  }
+}
+
 // As when the size of a batch is given: the window holds one.
 TEST(HydrationPace, a_read_on_its_own_tells_nothing_of_a_queue) {
   Pace pace(kLargestWindow);
