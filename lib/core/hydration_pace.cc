@@ -23,15 +23,13 @@ constexpr double kProbeDown = 0.7;
 constexpr double kPays = 1.05;     // Of goodput, in a larger window.
 constexpr double kStays = 0.98;    // Of goodput, in a smaller one.
 constexpr double kFell = 0.7;      // Of goodput, in the same one: the link is another now.
+constexpr double kLonger = 1.4;    // What a full window that comes at 0.7 takes, times what it did.
 constexpr double kQueueing = 1.5;  // Times the shortest latency.
 constexpr double kHardlyQueueing = 1.25;
 constexpr std::uint64_t kReadsThatTell = 4;  // In a round; one alone never queues.
 constexpr auto kFirstProbePause = milliseconds(500);
 constexpr auto kLongestProbePause = milliseconds(16'000);
 constexpr auto kLatencyMemory = std::chrono::seconds(10);
-// What waits in a window far larger than the link would pass for the way itself before that is
-// judged.
-constexpr unsigned kRoundsOfMemory = 4;
 
 constexpr double kCongested = 8;  // Times the shortest write.
 constexpr auto kCongestedFrom = milliseconds(20);
@@ -76,14 +74,20 @@ void HydrationPace::read_ended(TimePoint began, TimePoint now, std::uint64_t byt
   ++round_reads_;
   const bool whole = round_bytes_ >= window_ && began >= round_began_;
   const Duration least = phase_ == Phase::start ? kShortestRound : kShortestSteadyRound;
-  if (whole && now - round_began_ >= least) end_round(now);
+  if (whole ? now - round_began_ >= least : overdue(now)) end_round(now);
+}
+
+// Far less comes than before. To wait until all has come could take as long as the queue is.
+bool HydrationPace::overdue(TimePoint now) const {
+  const Duration time = now - round_began_;
+  const double due = goodput_ * kFell * seconds(time);
+  return time >= kShortestSteadyRound && static_cast<double>(window_) < due;
 }
 
 void HydrationPace::note_latency(Duration latency, TimePoint now) {
-  if (now - shortest_since_ > kLatencyMemory && shortest_rounds_ >= kRoundsOfMemory) {
+  if (now - shortest_since_ > kLatencyMemory) {
     shortest_ = {Duration::max(), shortest_[0]};
     shortest_since_ = now;
-    shortest_rounds_ = 0;
   }
   shortest_[0] = std::min(shortest_[0], latency);
 }
@@ -98,29 +102,41 @@ void HydrationPace::begin_round(TimePoint now) {
 
 void HydrationPace::end_round(TimePoint now) {
   const double goodput = static_cast<double>(round_bytes_) / seconds(now - round_began_);
-  ++shortest_rounds_;
   const bool settled = settling_ == 0;
   if (!settled) --settling_;
-  if (round_counts_ && settled) {
-    switch (phase_) {
-      case Phase::start:
-        judge_start(goodput, now);
-        break;
-      case Phase::hold:
-        judge_hold(goodput, now);
-        break;
-      case Phase::probe:
-        judge_probe(goodput, now);
-        break;
-    }
-  }
+  if (round_counts_ && settled) judge(goodput, now);
   begin_round(now);
 }
 
+void HydrationPace::judge(double goodput, TimePoint now) {
+  // A shorter round can be a moment's: a busy machine.
+  const bool fallen = fell(goodput) && now - round_began_ >= kShortestSteadyRound;
+  if ((fallen || doubtful_) && !round_without_queue_) {
+    start_again(goodput);
+    return;
+  }
+  if (fallen) {
+    give_way(goodput, now);
+    return;
+  }
+  switch (phase_) {
+    case Phase::start:
+      judge_start(goodput, now);
+      break;
+    case Phase::hold:
+      judge_hold(goodput, now);
+      break;
+    case Phase::probe:
+      judge_probe(goodput, now);
+      break;
+  }
+}
+
 // How many times longer than the shortest one the reads of this round took.
-double HydrationPace::queue() const {
-  const double latency = seconds(round_latency_) / static_cast<double>(round_reads_);
-  return latency / seconds(shortest_latency());
+double HydrationPace::queue() const { return latency() / seconds(shortest_latency()); }
+
+double HydrationPace::latency() const {
+  return seconds(round_latency_) / static_cast<double>(round_reads_);
 }
 
 // While users miss, the window itself was not filled: half as much again was in flight as before.
@@ -128,7 +144,10 @@ void HydrationPace::judge_start(double goodput, TimePoint now) {
   const double step = static_cast<double>(window_) / static_cast<double>(paid_window_);
   const double tried = round_without_queue_ ? std::min<double>(step, kSmallestStep) : step;
   const bool grew = goodput >= goodput_ * (1 + kPaid * (tried - 1));
-  goodput_ = std::max(goodput_, goodput);
+  if (goodput > goodput_) {
+    goodput_ = goodput;
+    promise(goodput);
+  }
   if (grew) paid_window_ = window_;
   if (grew && window_ < largest_window_) {
     vain_rounds_ = 0;
@@ -149,6 +168,16 @@ std::uint64_t HydrationPace::next_step() const {
   return kSmallestStep * (queue() > kHardlyQueueing ? 2 : 4);
 }
 
+void HydrationPace::promise(double goodput) {
+  promised_goodput_ = goodput;
+  promised_latency_ = latency();
+}
+
+// Goodput alone falls where less is in flight, too; and a queue alone can be the window's own.
+bool HydrationPace::fell(double goodput) const {
+  return goodput < promised_goodput_ * kFell && latency() > promised_latency_ * kLonger;
+}
+
 // What was measured was another link, or its burst. Part of this round may still be: a window made
 // of what it gave could be a queue of many seconds.
 void HydrationPace::start_again(double goodput) {
@@ -157,7 +186,20 @@ void HydrationPace::start_again(double goodput) {
   goodput_ = 0;
   vain_rounds_ = 0;
   settling_ = kSettling;
+  doubtful_ = false;
+  promised_goodput_ = 0;
   window_ = paid_window_ = kFirstWindow;
+}
+
+// The same while users miss, who wait behind the queue: it goes at once, and all is measured anew
+// when none miss any more, since until then only their window can be.
+void HydrationPace::give_way(double goodput, TimePoint now) {
+  goodput_ = goodput;
+  promise(goodput);
+  set_window(window_without_queue());
+  doubtful_ = true;
+  probe_pause_ = kFirstProbePause;
+  hold(now);
 }
 
 void HydrationPace::hold(TimePoint now) {
@@ -167,17 +209,12 @@ void HydrationPace::hold(TimePoint now) {
 }
 
 void HydrationPace::judge_hold(double goodput, TimePoint now) {
-  const bool fell = goodput < goodput_ * kFell;
-  if (fell && !round_without_queue_ && queue() > kQueueing) {
-    start_again(goodput);
-    return;
-  }
   // What came once can come again; what did not come may be a moment's.
   const double weight = goodput > goodput_ ? 0.5 : 0.25;
-  goodput_ = fell ? goodput : goodput_ * (1 - weight) + goodput * weight;
+  goodput_ = goodput_ * (1 - weight) + goodput * weight;
+  if (goodput_ > promised_goodput_) promise(goodput_);
   set_window(window_);
-  if (fell) probe_pause_ = kFirstProbePause;
-  if (now < next_probe_ && !fell) return;
+  if (now < next_probe_) return;
   held_window_ = window_;
   set_window(static_cast<std::uint64_t>(static_cast<double>(window_) *
                                         (queue() > kQueueing ? kProbeDown : kProbeUp)));
@@ -189,6 +226,7 @@ void HydrationPace::judge_probe(double goodput, TimePoint now) {
   const bool larger = window_ > held_window_;
   if (goodput >= goodput_ * (larger ? kPays : kStays) && window_ != held_window_) {
     goodput_ = goodput;
+    promise(goodput);
     probe_pause_ = {};
   } else {
     window_ = held_window_;

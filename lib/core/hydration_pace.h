@@ -2,7 +2,7 @@
 // 100 ms away alike.
 //
 // Reads are judged by rounds. A round ends when a whole window has come, and a read begun in it has
-// ended; its goodput is what came by the time it took.
+// ended, or when it is overdue; its goodput is what came by the time it took.
 //  - At the start the window grows each round while that makes goodput grow: up to eightfold where
 //    reads hardly queue, so that it is their way that takes the time, to the double where they do,
 //    where users miss, and where too few reads are under way to tell. The first window is small,
@@ -10,7 +10,9 @@
 //  - Then it is held, and now and then another one is tried for some rounds: a larger one, kept
 //    when goodput grows by more than a few percent; or, when reads take clearly longer than the
 //    shortest one did, a smaller one, kept when goodput stays. What does not pay is tried ever more
-//    rarely. Where goodput falls and reads queue, the link is another one: all begins anew.
+//    rarely.
+//  - Where goodput falls well below what the window has brought, and reads take longer than they
+//    did then, the link is another one: all begins anew.
 //  - It is never smaller than what comes in 30 ms: where each request costs more than its bytes
 //    only larger extents can show what there is to have. That is a queue before which a user's
 //    miss waits as long, so there is a window without it too.
@@ -65,11 +67,17 @@ class HydrationPace {
 
   void begin_round(TimePoint now);
   void end_round(TimePoint now);
+  void judge(double goodput, TimePoint now);
   void judge_start(double goodput, TimePoint now);
   void judge_hold(double goodput, TimePoint now);
   void judge_probe(double goodput, TimePoint now);
   void hold(TimePoint now);
   void start_again(double goodput);
+  void give_way(double goodput, TimePoint now);
+  void promise(double goodput);
+  bool fell(double goodput) const;
+  bool overdue(TimePoint now) const;
+  double latency() const;
   double queue() const;
   std::uint64_t next_step() const;
   void set_window(std::uint64_t bytes);
@@ -90,15 +98,18 @@ class HydrationPace {
   bool round_without_queue_ = false;
   unsigned settling_ = 0;  // Rounds that still belong to another window.
 
+  double promised_goodput_ = 0;  // The best that the window has brought, and how long reads took.
+  double promised_latency_ = 0;  // Seconds.
+  bool doubtful_ = false;        // The link became another one while users missed.
+
   unsigned vain_rounds_ = 0;                  // At the start.
   std::uint64_t paid_window_ = kFirstWindow;  // The last one that made goodput grow.
   std::uint64_t held_window_ = 0;             // While another one is tried.
   TimePoint next_probe_{};
   Duration probe_pause_{};
-  // In the present and the last ten seconds, and four rounds.
+  // In the present and the last ten seconds.
   std::array<Duration, 2> shortest_{Duration::max(), Duration::max()};
   TimePoint shortest_since_{};
-  unsigned shortest_rounds_ = 0;
 
   static constexpr std::size_t kSizes = 8;
   std::array<Duration, kSizes> shortest_write_{};  // By the size of the write; 0: none yet.

@@ -6,6 +6,7 @@
 
 #include <limits>
 #include <map>
+#include <random>
 
 namespace clonedev {
 namespace {
@@ -25,6 +26,7 @@ struct Link {
   Pace::Duration delay;
   Pace::Duration per_request{};
   std::uint64_t at_once = 0;  // So many bytes cost no bandwidth at first: a cache, a burst.
+  Pace::Duration jitter{};    // Up to so much later still, every answer on its own.
 };
 
 class Download {
@@ -40,6 +42,7 @@ class Download {
       const auto [due, read] = *reads_.begin();
       reads_.erase(reads_.begin());
       now_ = due;
+      latest_latency_ = now_ - read.began;
       in_flight_ -= read.bytes;
       came += read.bytes;
       pace.read_ended(read.began, now_, read.bytes);
@@ -57,9 +60,12 @@ class Download {
     free_ += time;
   }
   void set_link(Link link) { link_ = link; }
-  // Users miss all the time.
-  void avoid_queue() { without_queue_ = true; }
+  void set_users_miss(bool miss) { without_queue_ = miss; }
+  std::uint64_t in_force() const {
+    return without_queue_ ? pace.window_without_queue() : pace.window();
+  }
   std::uint64_t largest_window_ever() const { return largest_window_ever_; }
+  Pace::Duration latest_latency() const { return latest_latency_; }
   Pace pace{kLargestWindow};
 
  private:
@@ -70,19 +76,26 @@ class Download {
   void fill() {
     largest_window_ever_ = std::max(largest_window_ever_, pace.window());
     if (without_queue_) pace.queue_avoided();
-    while (in_flight_ < (without_queue_ ? pace.window_without_queue() : pace.window())) {
+    while (in_flight_ < in_force()) {
       const std::uint64_t bytes = pace.extent();
       const std::uint64_t free = std::min(bytes, link_.at_once);
       link_.at_once -= free;
       const auto busy =
           std::chrono::duration<double>(static_cast<double>(bytes - free) / link_.bandwidth);
       free_ = std::max(free_, now_) + duration_cast<Pace::Duration>(busy) + link_.per_request;
-      reads_.emplace(free_ + link_.delay, Read{now_, bytes});
+      reads_.emplace(free_ + link_.delay + jitter(), Read{now_, bytes});
       in_flight_ += bytes;
     }
   }
 
+  Pace::Duration jitter() {
+    return Pace::Duration(
+        std::uniform_int_distribution<Pace::Duration::rep>(0, link_.jitter.count())(random_));
+  }
+
   Link link_;
+  std::minstd_rand random_;
+  Pace::Duration latest_latency_{};
   bool without_queue_ = false;
   std::uint64_t largest_window_ever_ = 0;
   Pace::TimePoint now_{std::chrono::hours(1)};
@@ -153,17 +166,72 @@ TEST(HydrationPace, comes_back_from_a_beginning_that_promised_too_much) {
   }
 }
 
-// Wherever in a round it becomes another one.
-TEST(HydrationPace, comes_back_when_a_link_becomes_slow) {
-  for (int i = 0; i < 16; ++i) {
-    Download download({1200e6, milliseconds(20)});
-    download.run_for(seconds(10) + i * milliseconds(150));
-    download.set_link({5e6, milliseconds(20)});
-    download.run_for(milliseconds(500));
-    EXPECT_GT(download.pace.goodput(), 0) << "what is known is not forgotten meanwhile";
-    download.run_for(seconds(60));
-    EXPECT_LE(download.pace.window(), 4 * kMiB) << "the fall after " << i * 150 << " ms";
+// Wherever in a round it becomes another one; who misses waits behind what is in flight.
+TEST(HydrationPace, comes_back_at_once_when_a_link_becomes_slow) {
+  for (const bool users_miss : {false, true}) {
+    for (int i = 0; i < 16; ++i) {
+      Download download({1200e6, milliseconds(20)});
+      download.run_for(seconds(10) + i * milliseconds(150));
+      download.set_users_miss(users_miss);
+      download.run_for(seconds(2));
+      download.set_link({5e6, milliseconds(20)});
+      download.run_for(milliseconds(500));
+      EXPECT_GT(download.pace.goodput(), 0) << "what is known is not forgotten meanwhile";
+      download.run_for(milliseconds(1500));
+      EXPECT_LE(download.in_force(), 4 * kMiB)
+          << "the fall after " << i * 150 << " ms, users miss: " << users_miss;
+      download.run_for(seconds(60));
+      download.set_users_miss(false);
+      download.run_for(seconds(10));
+      EXPECT_LE(download.pace.window(), 4 * kMiB)
+          << "the fall after " << i * 150 << " ms, users miss: " << users_miss;
+    }
   }
+}
+
+// What they always wait behind passes for the way itself one day.
+TEST(HydrationPace, keeps_no_long_queue_in_a_link_that_became_slow_while_users_missed) {
+  Download download({1200e6, microseconds(300)});
+  download.run_for(seconds(5));
+  download.set_users_miss(true);
+  download.run_for(seconds(2));
+  download.set_link({1e6, microseconds(300)});
+  download.run_for(seconds(120));
+  EXPECT_LE(download.latest_latency(), seconds(3)) << "1 MiB takes one";
+}
+
+TEST(HydrationPace, comes_back_when_a_link_becomes_slow_little_by_little) {
+  for (const bool users_miss : {false, true}) {
+    Download download({1200e6, milliseconds(20)});
+    download.run_for(seconds(5));
+    download.set_users_miss(users_miss);
+    for (double bandwidth = 1200e6; bandwidth > 5e6; bandwidth *= 0.98) {
+      download.set_link({bandwidth, milliseconds(20)});
+      download.run_for(milliseconds(200));
+      ASSERT_LE(download.latest_latency(), milliseconds(600))
+          << bandwidth << " bytes/s, users miss: " << users_miss;
+    }
+  }
+}
+
+TEST(HydrationPace, comes_back_every_time_a_link_becomes_slow) {
+  Download download({1200e6, milliseconds(1)});
+  for (int i = 0; i < 10; ++i) {
+    download.set_link({1200e6, milliseconds(1)});
+    download.run_for(seconds(10));
+    EXPECT_GE(static_cast<double>(download.run_for(seconds(1))), 1200e6 * 0.9) << i;
+    download.set_link({120e6, milliseconds(1)});
+    download.run_for(seconds(2));
+    EXPECT_LE(download.latest_latency(), milliseconds(70)) << i;
+  }
+}
+
+TEST(HydrationPace, finds_what_a_slower_link_on_a_longer_way_gives) {
+  Download download({1200e6, milliseconds(100)});
+  download.run_for(seconds(10));
+  download.set_link({5e6, seconds(1)});
+  download.run_for(seconds(60));
+  EXPECT_GE(static_cast<double>(download.run_for(seconds(10))), 50e6 * 0.9);
 }
 
 TEST(HydrationPace, is_fast_again_soon_after_a_stall_and_on_a_longer_way) {
@@ -178,15 +246,29 @@ TEST(HydrationPace, is_fast_again_soon_after_a_stall_and_on_a_longer_way) {
 }
 
 // What is kept low for them is no sign of the link, and goes with them.
-TEST(HydrationPace, users_who_miss_make_no_link_another_one) {
+TEST(HydrationPace, users_who_miss_now_and_then_make_no_link_another_one) {
+  Download download({1200e6, milliseconds(50), {}, 0, milliseconds(100)});
+  download.run_for(seconds(5));
+  const std::uint64_t alone = download.run_for(seconds(10)) / 10;
+  std::uint64_t between = 0;
+  for (int i = 0; i < 10; ++i) {
+    download.set_users_miss(true);
+    download.run_for(seconds(1));
+    download.set_users_miss(false);
+    between += download.run_for(seconds(1)) / 10;
+  }
+  EXPECT_GE(between, alone * 9 / 10);
+}
+
+TEST(HydrationPace, is_fast_again_when_users_miss_no_more) {
   Download download({1200e6, milliseconds(10)});
   download.run_for(seconds(5));
-  download.avoid_queue();
-  download.set_link({1200e6, milliseconds(40)});
-  for (int i = 0; i < 60; ++i) {
-    download.run_for(milliseconds(20));
-    ASSERT_GT(download.pace.window(), 4 * Pace::kFirstWindow) << "after " << i * 20 << " ms";
-  }
+  download.set_users_miss(true);
+  download.set_link({1200e6, milliseconds(100)});
+  download.run_for(seconds(5));
+  download.set_users_miss(false);
+  download.run_for(seconds(2));
+  EXPECT_GE(download.run_for(seconds(1)), kLargestWindow * 7);
 }
 
 // As when the size of a batch is given: the window holds one.
@@ -199,7 +281,7 @@ TEST(HydrationPace, a_read_on_its_own_tells_nothing_of_a_queue) {
 
 TEST(HydrationPace, finds_what_a_far_link_gives_while_users_miss) {
   Download download({1200e6, milliseconds(100)});
-  download.avoid_queue();
+  download.set_users_miss(true);
   download.run_for(seconds(4));
   EXPECT_GE(download.pace.window_without_queue(), kLargestWindow * 9 / 10);
 }
@@ -242,6 +324,16 @@ TEST(HydrationPace, pauses_at_the_start_do_not_keep_it_small) {
   download.run_for(milliseconds(500));
   const auto came = static_cast<double>(download.run_for(seconds(1)));
   EXPECT_GE(came, 1200e6 * 0.8) << "extent " << download.pace.extent();
+}
+
+TEST(HydrationPace, pauses_are_no_sign_of_another_link) {
+  Download download({1200e6, microseconds(50), microseconds(150)});
+  std::uint64_t came = 0;
+  for (int i = 0; i < 25; ++i) {
+    came += download.run_for(milliseconds(40));
+    download.pause(milliseconds(40));
+  }
+  EXPECT_GE(static_cast<double>(came), 1200e6 * 0.75) << "extent " << download.pace.extent();
 }
 
 TEST(HydrationPace, extents_are_small_at_first_and_grow_with_what_the_link_holds) {
