@@ -23,7 +23,6 @@ constexpr double kProbeDown = 0.7;
 constexpr double kPays = 1.05;     // Of goodput, in a larger window.
 constexpr double kStays = 0.98;    // Of goodput, in a smaller one.
 constexpr double kFell = 0.7;      // Of goodput, in the same one: the link is another now.
-constexpr double kLonger = 1.4;    // What a full window that comes at 0.7 takes, times what it did.
 constexpr double kQueueing = 1.5;  // Times the shortest latency.
 constexpr double kHardlyQueueing = 1.25;
 constexpr std::uint64_t kReadsThatTell = 4;  // In a round; one alone never queues.
@@ -68,9 +67,10 @@ void HydrationPace::read_ended(TimePoint began, TimePoint now, std::uint64_t byt
     begin_round(began);
     shortest_since_ = began;
   }
-  note_latency(now - began, now);
+  const Duration latency = std::max<Duration>(now - began, std::chrono::microseconds(1));
+  note_latency(latency, now);
   round_bytes_ += bytes;
-  round_latency_ += now - began;
+  round_latency_ += latency;
   ++round_reads_;
   const bool whole = round_bytes_ >= window_ && began >= round_began_;
   const Duration least = phase_ == Phase::start ? kShortestRound : kShortestSteadyRound;
@@ -109,16 +109,13 @@ void HydrationPace::end_round(TimePoint now) {
 }
 
 void HydrationPace::judge(double goodput, TimePoint now) {
-  // A shorter round can be a moment's: a busy machine.
-  const bool fallen = fell(goodput) && now - round_began_ >= kShortestSteadyRound;
-  if ((fallen || doubtful_) && !round_without_queue_) {
-    start_again(goodput);
-    return;
+  // In a larger one reads take longer without that.
+  const bool larger = phase_ == Phase::start || (phase_ == Phase::probe && window_ > held_window_);
+  if (!larger && fell(goodput)) {
+    if (round_without_queue_) return give_way(goodput, now);
+    return start_again(goodput);
   }
-  if (fallen) {
-    give_way(goodput, now);
-    return;
-  }
+  if (gave_way_from_ && phase_ != Phase::start && !round_without_queue_) begin_start(window_);
   switch (phase_) {
     case Phase::start:
       judge_start(goodput, now);
@@ -149,22 +146,33 @@ void HydrationPace::judge_start(double goodput, TimePoint now) {
     promise(goodput);
   }
   if (grew) paid_window_ = window_;
-  if (grew && window_ < largest_window_) {
+  const std::uint64_t most = gave_way_from_ ? gave_way_from_ : largest_window_;
+  if (grew && window_ < most) {
     vain_rounds_ = 0;
-    set_window(window_ * next_step());
+    set_window(std::min(window_ * next_step(), most));
     return;
   }
-  if (++vain_rounds_ < kVainRounds) return;
+  if (++vain_rounds_ == kVainRounds) end_start(goodput, now);
+}
+
+void HydrationPace::end_start(double goodput, TimePoint now) {
+  // What came before was a burst. A shorter round can be a moment's: a busy machine.
+  if (fell(goodput) && now - round_began_ >= kShortestSteadyRound) {
+    goodput_ = goodput;
+    promise(goodput);
+    paid_window_ = kFirstWindow;
+  }
   // The last step need not have paid in full: what the link holds lies between the two.
   const auto held = static_cast<std::uint64_t>(goodput_ * seconds(shortest_latency()) * 2);
   if (!round_without_queue_) set_window(std::max(paid_window_, std::min(held, window_)));
+  gave_way_from_ = 0;
   probe_pause_ = kFirstProbePause;
   hold(now);
 }
 
 std::uint64_t HydrationPace::next_step() const {
   const bool told = round_reads_ >= kReadsThatTell;
-  if (round_without_queue_ || !told || queue() > kQueueing) return kSmallestStep;
+  if (round_without_queue_ || gave_way_from_ || !told || queue() > kQueueing) return kSmallestStep;
   return kSmallestStep * (queue() > kHardlyQueueing ? 2 : 4);
 }
 
@@ -173,31 +181,36 @@ void HydrationPace::promise(double goodput) {
   promised_latency_ = latency();
 }
 
-// Goodput alone falls where less is in flight, too; and a queue alone can be the window's own.
+// A full window that comes at 0.7 takes 1/0.7 times as long. Goodput alone falls where less is in
+// flight, too; and a queue alone can be the window's own.
 bool HydrationPace::fell(double goodput) const {
-  return goodput < promised_goodput_ * kFell && latency() > promised_latency_ * kLonger;
+  return goodput < promised_goodput_ * kFell && latency() > promised_latency_ / kFell;
+}
+
+void HydrationPace::begin_start(std::uint64_t window) {
+  phase_ = Phase::start;
+  goodput_before_ = goodput_;
+  goodput_ = 0;
+  vain_rounds_ = 0;
+  window_ = paid_window_ = window;
 }
 
 // What was measured was another link, or its burst. Part of this round may still be: a window made
 // of what it gave could be a queue of many seconds.
 void HydrationPace::start_again(double goodput) {
-  phase_ = Phase::start;
-  goodput_before_ = goodput;
-  goodput_ = 0;
-  vain_rounds_ = 0;
+  goodput_ = goodput;
+  gave_way_from_ = 0;
+  begin_start(kFirstWindow);
   settling_ = kSettling;
-  doubtful_ = false;
-  promised_goodput_ = 0;
-  window_ = paid_window_ = kFirstWindow;
 }
 
-// The same while users miss, who wait behind the queue: it goes at once, and all is measured anew
-// when none miss any more, since until then only their window can be.
+// The same while users miss, who wait behind the queue, and may be what takes the rest of the link:
+// the queue goes at once, and when none miss any more the window grows again to what it was.
 void HydrationPace::give_way(double goodput, TimePoint now) {
   goodput_ = goodput;
   promise(goodput);
+  if (gave_way_from_ == 0) gave_way_from_ = window_;
   set_window(window_without_queue());
-  doubtful_ = true;
   probe_pause_ = kFirstProbePause;
   hold(now);
 }
@@ -216,17 +229,20 @@ void HydrationPace::judge_hold(double goodput, TimePoint now) {
   set_window(window_);
   if (now < next_probe_) return;
   held_window_ = window_;
-  set_window(static_cast<std::uint64_t>(static_cast<double>(window_) *
-                                        (queue() > kQueueing ? kProbeDown : kProbeUp)));
+  // What seems to queue can be a way that varies, of which the shortest is rare.
+  const bool smaller = queue() > kQueueing && (round_without_queue_ || !smaller_failed_);
+  set_window(
+      static_cast<std::uint64_t>(static_cast<double>(window_) * (smaller ? kProbeDown : kProbeUp)));
   phase_ = Phase::probe;
   settling_ = kSettling;
 }
 
 void HydrationPace::judge_probe(double goodput, TimePoint now) {
   const bool larger = window_ > held_window_;
-  if (goodput >= goodput_ * (larger ? kPays : kStays) && window_ != held_window_) {
+  const bool kept = goodput >= goodput_ * (larger ? kPays : kStays) && window_ != held_window_;
+  smaller_failed_ = window_ < held_window_ && !kept;
+  if (kept) {
     goodput_ = goodput;
-    promise(goodput);
     probe_pause_ = {};
   } else {
     window_ = held_window_;

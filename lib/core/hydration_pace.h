@@ -9,10 +9,11 @@
 //    so that a sample comes soon.
 //  - Then it is held, and now and then another one is tried for some rounds: a larger one, kept
 //    when goodput grows by more than a few percent; or, when reads take clearly longer than the
-//    shortest one did, a smaller one, kept when goodput stays. What does not pay is tried ever more
-//    rarely.
+//    shortest one did, a smaller one, kept when goodput stays; where that failed, a larger one
+//    the next time. What does not pay is tried ever more rarely.
 //  - Where goodput falls well below what the window has brought, and reads take longer than they
-//    did then, the link is another one: all begins anew.
+//    did then, the link is another one: all begins anew. While users miss they can be the reason:
+//    the window becomes what the link holds, and grows again to what it was when none do.
 //  - It is never smaller than what comes in 30 ms: where each request costs more than its bytes
 //    only larger extents can show what there is to have. That is a queue before which a user's
 //    miss waits as long, so there is a window without it too.
@@ -69,9 +70,11 @@ class HydrationPace {
   void end_round(TimePoint now);
   void judge(double goodput, TimePoint now);
   void judge_start(double goodput, TimePoint now);
+  void end_start(double goodput, TimePoint now);
   void judge_hold(double goodput, TimePoint now);
   void judge_probe(double goodput, TimePoint now);
   void hold(TimePoint now);
+  void begin_start(std::uint64_t window);
   void start_again(double goodput);
   void give_way(double goodput, TimePoint now);
   void promise(double goodput);
@@ -98,15 +101,17 @@ class HydrationPace {
   bool round_without_queue_ = false;
   unsigned settling_ = 0;  // Rounds that still belong to another window.
 
-  double promised_goodput_ = 0;  // The best that the window has brought, and how long reads took.
+  double promised_goodput_ = 0;  // What the window has brought, and how long reads took then.
   double promised_latency_ = 0;  // Seconds.
-  bool doubtful_ = false;        // The link became another one while users missed.
+  // The window before it gave way to users who missed; 0: it did not, or has grown again.
+  std::uint64_t gave_way_from_ = 0;
 
   unsigned vain_rounds_ = 0;                  // At the start.
   std::uint64_t paid_window_ = kFirstWindow;  // The last one that made goodput grow.
   std::uint64_t held_window_ = 0;             // While another one is tried.
   TimePoint next_probe_{};
   Duration probe_pause_{};
+  bool smaller_failed_ = false;  // When it was tried last.
   // In the present and the last ten seconds.
   std::array<Duration, 2> shortest_{Duration::max(), Duration::max()};
   TimePoint shortest_since_{};
